@@ -1,0 +1,38 @@
+// Package f32 is float32 arithmetic that gives the same bits on every CPU. The
+// operators' reference evaluators and the engine's portable kernels use it;
+// the vector kernels are tested to agree with it bit for bit.
+//
+// Three things in Go differ between architectures and are avoided here: the
+// compiler may fuse x*y+z unless the product is converted explicitly,
+// math.Exp and math.Log have assembly versions, and float32(math.FMA(…)) of
+// float64 operands rounds twice.
+package f32
+
+import "math"
+
+// FMA returns x·y + z rounded once, to nearest even, as a hardware float32
+// fused multiply-add does.
+func FMA(x, y, z float32) float32 {
+	p := float64(x) * float64(y) // exact: 48 bits fit into 53
+	c := float64(z)
+	s := p + c
+	if math.IsInf(s, 0) || math.IsNaN(s) {
+		return float32(s)
+	}
+	// The rounding error of p + c (Knuth's two-sum, exact), used to round s to
+	// odd: then the final rounding to float32 is that of the exact sum.
+	t := s - p
+	e := (p - (s - t)) + (c - t)
+	if e != 0 {
+		b := math.Float64bits(s)
+		if b&1 == 0 {
+			if (e > 0) == (s > 0) {
+				b++
+			} else {
+				b--
+			}
+			s = math.Float64frombits(b)
+		}
+	}
+	return float32(s)
+}
