@@ -33,6 +33,7 @@ type Value struct {
 
 	// Contents is what shape inference knows about the elements of a small
 	// integer value of rank 0 or 1, such as the result of Shape; nil if nothing.
+	// A negative element, such as the -1 of a Reshape, is Unknown here.
 	Contents []Dim
 
 	uses  []Use

@@ -17,7 +17,7 @@ func contentsOf(t *tensor.Tensor) []Dim {
 	out := make([]Dim, t.Len())
 	for i, x := range t.Int64s() {
 		if out[i] = Fixed(int(x)); x < 0 {
-			return nil
+			out[i] = Unknown
 		}
 	}
 	return out
@@ -31,6 +31,11 @@ func (n *Node) Infer() error {
 	}
 	if err := n.checkForm(); err != nil {
 		return err
+	}
+	for _, v := range n.Out {
+		if v != nil {
+			v.Contents = nil
+		}
 	}
 	types, err := n.Op.Infer(n)
 	if err != nil {
@@ -84,7 +89,7 @@ func Infer(g *Graph) error {
 	for _, n := range g.Nodes {
 		for _, v := range n.Out {
 			if v != nil {
-				v.Type, v.Contents = Type{Unranked: true}, nil
+				v.Type = Type{Unranked: true}
 			}
 		}
 		if err := n.Infer(); err != nil {

@@ -27,6 +27,8 @@ type Op struct {
 	// Infer returns the output types from the input types, attributes and
 	// constant inputs. Dimensions it cannot tell are Unknown; inputs that
 	// cannot be right are an error that says what was expected.
+	// It may also set n.Out[i].Contents, which is nil when it is called, so that
+	// shapes that the graph computes are followed; package ops has a helper.
 	Infer func(n *Node) ([]Type, error)
 
 	// Eval is the reference: plain, exact where integer, and in one stated
