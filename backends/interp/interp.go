@@ -1,0 +1,111 @@
+// Package interp is the engine that runs graphs on the CPU. It computes the
+// same bits as the operators' reference evaluators, whatever the number of
+// threads, the batch size and the CPU's vector units.
+//
+// An executable plans once per set of input shapes: it folds what is constant,
+// chooses a kernel for each node (fusing what follows a convolution into it),
+// and lays the results out in one arena. A node without a kernel is evaluated
+// by its operator's Eval.
+package interp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+
+	"thriftc/backends"
+	"thriftc/ir"
+	"thriftc/ir/tensor"
+)
+
+// New returns the engine.
+func New() backends.Engine { return &engine{} }
+
+type engine struct{}
+
+// Compile implements backends.Engine. Parameters keep their initial values.
+func (e *engine) Compile(ctx context.Context, g *ir.Graph, o backends.Options) (backends.Executable, error) {
+	if g.Parent != nil {
+		return nil, fmt.Errorf("graph %q is a subgraph: only whole models can be compiled", g.Name)
+	}
+	if o.Threads < 0 {
+		return nil, fmt.Errorf("%d threads", o.Threads)
+	}
+	threads := o.Threads
+	if threads == 0 {
+		threads = runtime.GOMAXPROCS(0)
+	}
+	folded := g.Clone()
+	if err := fold(ctx, folded); err != nil {
+		return nil, err
+	}
+	return &executable{graph: folded, pool: newPool(threads), scratch: make([][]float32, threads)}, nil
+}
+
+// maxPlans bounds the plans that an executable keeps: one per set of input shapes.
+const maxPlans = 8
+
+type executable struct {
+	graph   *ir.Graph // constant nodes already evaluated
+	pool    *pool
+	plans   []*plan // most recently used first
+	arena   []float32
+	scratch [][]float32 // of each worker
+}
+
+// Run implements backends.Executable.
+func (x *executable) Run(ctx context.Context, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
+	if x.pool == nil {
+		return nil, errors.New("the executable is closed")
+	}
+	p, err := x.plan(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	if len(x.arena) < p.arenaLen {
+		x.arena = make([]float32, p.arenaLen)
+	}
+	return p.run(ctx, x, in)
+}
+
+// Close implements backends.Executable.
+func (x *executable) Close() {
+	if x.pool != nil {
+		x.pool.close()
+	}
+	*x = executable{}
+}
+
+// plan returns the plan for the shapes of in, made now or earlier.
+func (x *executable) plan(ctx context.Context, in []*tensor.Tensor) (*plan, error) {
+	if len(in) != len(x.graph.Inputs) {
+		return nil, fmt.Errorf("the graph has %d inputs, got %d", len(x.graph.Inputs), len(in))
+	}
+	shapes := make([][]int, len(in))
+	for i, t := range in {
+		v := x.graph.Inputs[i]
+		if t == nil {
+			return nil, fmt.Errorf("input %q is missing", v.Name)
+		}
+		if t.Elem() != v.Type.Elem && v.Type.Elem != tensor.Invalid {
+			return nil, fmt.Errorf("input %q is %v, got %v", v.Name, v.Type, ir.TypeOf(t))
+		}
+		shapes[i] = t.Shape()
+	}
+	same := func(p *plan) bool { return slices.EqualFunc(p.shapes, shapes, slices.Equal[[]int]) }
+	i := slices.IndexFunc(x.plans, same)
+	if i < 0 {
+		p, err := newPlan(ctx, x, shapes)
+		if err != nil {
+			return nil, err
+		}
+		i = min(len(x.plans), maxPlans-1)
+		x.plans = append(x.plans[:i], p)
+	}
+	p := x.plans[i]
+	copy(x.plans[1:], x.plans[:i])
+	x.plans[0] = p
+	return p, nil
+}

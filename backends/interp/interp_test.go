@@ -1,0 +1,182 @@
+package interp
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"thriftc/backends"
+	"thriftc/ir"
+	"thriftc/ir/tensor"
+)
+
+// testOps is a tiny operator table: the plan must not need to know operators.
+var testOps = ir.NewRegistry(
+	&ir.Op{Name: "Inc", In: "X", Out: "Y", Infer: sameType, Eval: func(_ *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
+		x := slices.Clone(in[0].Float32s())
+		for i := range x {
+			x[i]++
+		}
+		return []*tensor.Tensor{tensor.Of(x, in[0].Shape()...)}, nil
+	}},
+	&ir.Op{Name: "Share", In: "X", Out: "Y", Infer: sameType, Eval: func(_ *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
+		return in[:1], nil
+	}},
+	&ir.Op{Name: "Boom", In: "X", Out: "Y", Infer: sameType, Eval: func(*ir.Node, []*tensor.Tensor) ([]*tensor.Tensor, error) {
+		panic("boom")
+	}},
+	&ir.Op{Name: "Liar", In: "X", Out: "Y", Infer: sameType, Eval: func(*ir.Node, []*tensor.Tensor) ([]*tensor.Tensor, error) {
+		return []*tensor.Tensor{tensor.Scalar[float32](0)}, nil
+	}},
+	&ir.Op{Name: "Shape", In: "X", Out: "Y", Infer: func(n *ir.Node) ([]ir.Type, error) {
+		n.Out[0].Contents = n.In[0].Type.Dims
+		return []ir.Type{ir.TensorType(tensor.I64, ir.Fixed(len(n.In[0].Type.Dims)))}, nil
+	}},
+)
+
+func sameType(n *ir.Node) ([]ir.Type, error) { return []ir.Type{n.In[0].Type}, nil }
+
+// chain builds a graph of operators of one input each.
+func chain(t *testing.T, ops ...string) *ir.Graph {
+	t.Helper()
+	g := ir.NewGraph("g", testOps)
+	r := ir.NewRewriter(g)
+	v := r.Input("x", ir.TensorType(tensor.F32, ir.Symbol("N"), ir.Fixed(2)))
+	for _, op := range ops {
+		n, err := r.Add(op, "", nil, []*ir.Value{v})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v = n.Out[0]
+	}
+	r.Output(v)
+	return g
+}
+
+func compile(t *testing.T, g *ir.Graph, threads int) backends.Executable {
+	t.Helper()
+	x, err := New().Compile(t.Context(), g, backends.Options{Threads: threads})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(x.Close)
+	return x
+}
+
+func TestRunBatches(t *testing.T) {
+	x := compile(t, chain(t, "Inc", "Share", "Inc"), 2)
+	for _, n := range []int{1, 3, 0, 1, 5, 6, 7, 8, 9, 10, 11, 1} {
+		in := tensor.New(tensor.F32, n, 2)
+		out, err := x.Run(t.Context(), []*tensor.Tensor{in})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(out[0].Shape(), in.Shape()) {
+			t.Fatalf("shape %v, want %v", out[0].Shape(), in.Shape())
+		}
+		for _, v := range out[0].Float32s() {
+			if v != 2 {
+				t.Fatalf("batch %d: got %v", n, v)
+			}
+		}
+	}
+	if k := len(x.(*executable).plans); k != maxPlans {
+		t.Errorf("%d plans kept, want %d", k, maxPlans)
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		in   []*tensor.Tensor
+		want string
+	}{
+		{"no inputs", nil, "1 inputs, got 0"},
+		{"missing", []*tensor.Tensor{nil}, `input "x" is missing`},
+		{"element type", []*tensor.Tensor{tensor.New(tensor.I8, 1, 2)}, `input "x" is f32[N,2], got i8[1,2]`},
+		{"shape", []*tensor.Tensor{tensor.New(tensor.F32, 1, 3)}, `input "x" is f32[N,2], got shape [1 3]`},
+	} {
+		_, err := compile(t, chain(t, "Inc"), 1).Run(t.Context(), c.in)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+func TestRunReportsTheNode(t *testing.T) {
+	for op, want := range map[string]string{"Boom": "Boom %", "Liar": "has shape [], expected [1 2]", "Shape": ""} {
+		g := chain(t, "Inc", op)
+		if op == "Shape" { // inference knows the result: nothing to evaluate
+			if _, err := compile(t, g, 1).Run(t.Context(), []*tensor.Tensor{tensor.New(tensor.F32, 1, 2)}); err != nil {
+				t.Errorf("Shape: %v", err)
+			}
+			continue
+		}
+		_, err := compile(t, g, 1).Run(t.Context(), []*tensor.Tensor{tensor.New(tensor.F32, 1, 2)})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", op, err, want)
+		}
+	}
+}
+
+func TestRunStops(t *testing.T) {
+	x := compile(t, chain(t, "Inc"), 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := x.Run(ctx, []*tensor.Tensor{tensor.New(tensor.F32, 1, 2)}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	x.Close()
+	if _, err := x.Run(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "closed") {
+		t.Errorf("closed: %v", err)
+	}
+}
+
+func TestPool(t *testing.T) {
+	for _, workers := range []int{1, 2, 5} {
+		p := newPool(workers)
+		for _, n := range []int{0, 1, 2, 100} {
+			done := make([]int32, n)
+			if err := p.parallel(t.Context(), n, func(_, i int) { done[i]++ }); err != nil {
+				t.Fatal(err)
+			}
+			if slices.ContainsFunc(done, func(k int32) bool { return k != 1 }) {
+				t.Errorf("%d workers: task counts %v", workers, done)
+			}
+		}
+		err := p.parallel(t.Context(), 100, func(_, i int) {
+			if i == 50 {
+				panic("fifty")
+			}
+		})
+		if err == nil || !strings.Contains(err.Error(), "fifty") {
+			t.Errorf("%d workers: panic became %v", workers, err)
+		}
+		p.close()
+	}
+}
+
+func TestArena(t *testing.T) {
+	offsets := make([]int, 5)
+	blocks := []*block{
+		{from: 0, to: 1, size: 16, offset: &offsets[0]},
+		{from: 1, to: 2, size: 64, offset: &offsets[1]},
+		{from: 2, to: 3, size: 32, offset: &offsets[2]},
+		{from: 3, to: 4, size: 64, offset: &offsets[3]},
+		{from: 0, to: 4, size: 16, offset: &offsets[4]},
+	}
+	all := slices.Clone(blocks)
+	total := pack(blocks)
+	if total != 112 { // steps 2 and 3 hold 64+32+16
+		t.Errorf("arena of %d, want 112", total)
+	}
+	for i, a := range all {
+		for _, b := range all[:i] {
+			if a.from <= b.to && b.from <= a.to && *a.offset < *b.offset+b.size && *b.offset < *a.offset+a.size {
+				t.Errorf("blocks %+v at %d and %+v at %d overlap", a, *a.offset, b, *b.offset)
+			}
+		}
+	}
+}
