@@ -85,7 +85,7 @@ be whole in the order "after_round".`,
 
 // fakeQuant maps f over in[0] with the scale and zero point of each element.
 func fakeQuant(in []*tensor.Tensor, axis int, f func(x, s, z float64) float64) ([]*tensor.Tensor, error) {
-	along, err := alongAxis(in[0].Shape(), axis, in[1], in[2])
+	along, err := alongAxis(in[0].Shape(), axis, 0, in[1], in[2])
 	if err != nil {
 		return nil, err
 	}
@@ -219,8 +219,9 @@ func checkAlongAxis(what string, t, x ir.Type, axis int) error {
 }
 
 // alongAxis returns the function that maps the index of an element of x to
-// that of its parameter, of which there are count.
-func alongAxis(shape []int, axis int, params ...*tensor.Tensor) (func(i, count int) int, error) {
+// that of its parameter, of which there are count. With a block size the
+// parameters have x's shape but for axis, where one serves a block.
+func alongAxis(shape []int, axis, block int, params ...*tensor.Tensor) (func(i, count int) int, error) {
 	inner, size := 1, 0
 	if axis < 0 {
 		axis += len(shape)
@@ -231,17 +232,33 @@ func alongAxis(shape []int, axis int, params ...*tensor.Tensor) (func(i, count i
 			inner *= d
 		}
 	}
+	blocks := 0
+	if block > 0 {
+		blocks = (size + block - 1) / block
+	}
 	for _, p := range params {
-		if p.Len() != 1 && (p.Rank() != 1 || p.Len() != size) {
+		switch {
+		case p.Len() == 1 && block == 0:
+		case block == 0 && p.Rank() == 1 && p.Len() == size:
+		case block > 0 && size > 0 && p.Rank() == len(shape) && p.Shape()[axis] == blocks && p.Len() == tensorLen(shape)/size*blocks:
+		default:
 			return nil, fmt.Errorf("parameter of shape %v does not fit x of shape %v along axis %d", p.Shape(), shape, axis)
 		}
 	}
 	return func(i, count int) int {
-		if count == 1 {
+		switch {
+		case block > 0:
+			return (i/inner/size*blocks+i/inner%size/block)*inner + i%inner
+		case count == 1:
 			return 0
 		}
 		return i / inner % count
 	}, nil
+}
+
+func tensorLen(shape []int) int {
+	n, _ := tensor.NumElems(shape)
+	return n
 }
 
 // QuantInfo are the constants of a thriftc.Quant node.
