@@ -37,7 +37,7 @@ func (n *Node) Infer() error {
 			v.Contents = nil
 		}
 	}
-	types, err := n.Op.Infer(n)
+	types, err := n.inferTypes()
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", n.Op.Name, n.Label(), err)
 	}
@@ -55,6 +55,17 @@ func (n *Node) Infer() error {
 		v.Type = t
 	}
 	return nil
+}
+
+// inferTypes calls the operator's shape rule; a panic in it, which is a
+// mistake in the table, becomes an error, because files bring any input about.
+func (n *Node) inferTypes() (types []Type, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("shape inference failed: %v", p)
+		}
+	}()
+	return n.Op.Infer(n)
 }
 
 // refine joins an inferred type with what was known before.

@@ -34,13 +34,13 @@ func (d Dim) Same(e Dim) bool { return d == e && d != Unknown }
 // MayEqual reports whether d and e can be equal: only two different numbers cannot.
 func (d Dim) MayEqual(e Dim) bool { return !d.Known() || !e.Known() || d.N == e.N }
 
-// String returns the number, the symbol, or "?".
+// String returns the number, the symbol (quoted unless it is an identifier), or "?".
 func (d Dim) String() string {
 	switch {
 	case d.Known():
 		return strconv.Itoa(d.N)
 	case d.Sym != "":
-		return d.Sym
+		return identOrQuote(d.Sym)
 	}
 	return "?"
 }
@@ -155,7 +155,7 @@ func (t Type) String() string {
 			if i > 0 {
 				b.WriteByte(',')
 			}
-			b.WriteString(strconv.FormatFloat(float64(s), 'g', -1, 32))
+			b.WriteString(formatFloat(s))
 		}
 		b.WriteByte(']')
 		if len(q.ZeroPoint) > 0 {
@@ -168,7 +168,7 @@ func (t Type) String() string {
 			}
 			b.WriteByte(']')
 		}
-		if len(q.Scale) > 1 {
+		if len(q.Scale) > 1 || q.Axis != 0 {
 			b.WriteString(" axis " + strconv.Itoa(q.Axis))
 		}
 	}
