@@ -347,16 +347,22 @@ func (r *Rewriter) RemoveUnused() int {
 			removed++
 		}
 	}
+	return removed + r.RemoveUnusedConsts()
+}
+
+// RemoveUnusedConsts removes every unused constant or parameter of the graph,
+// not of its subgraphs, and returns how many went.
+func (r *Rewriter) RemoveUnusedConsts() int {
 	names := r.g.Root().names
+	before := len(r.g.Consts)
 	r.g.Consts = slices.DeleteFunc(r.g.Consts, func(v *Value) bool {
 		if v.Unused() {
 			delete(names, v.Name)
-			removed++
 			return true
 		}
 		return false
 	})
-	return removed
+	return before - len(r.g.Consts)
 }
 
 // Sort puts the nodes into topological order, keeping the present order where

@@ -101,13 +101,13 @@ var _ = define(ir.Op{
 	Name: "DequantizeLinear",
 	Doc: `Returns the numbers that integers stand for: y = (x − x_zero_point) · x_scale. The
 difference is exact; it is converted to f32, multiplied, and rounded to the type of y, which
-is that of x_scale. Integers have any width up to 32 bits. float8 and float4 are not supported.`,
+is that of x_scale. Integers have any width up to 32 bits, or are bipolar. float8 and float4 are not supported.`,
 	In: "x, x_scale, x_zero_point?", Out: "y", Since: 23,
 	Attrs: linearAttrs,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		x, s := n.In[0].Type, n.In[1].Type
-		if !x.Elem.IsInt() || x.Elem.Bits() > 32 || !s.Elem.IsFloat() || s.Elem == tensor.F64 {
-			return nil, fmt.Errorf("x is %v and x_scale %v, expected an integer of at most 32 bits and an f32, f16 or bf16 scale", x, s)
+		if !x.Elem.IsInt() && x.Elem != tensor.Bipolar || x.Elem.Bits() > 32 || !s.Elem.IsFloat() || s.Elem == tensor.F64 {
+			return nil, fmt.Errorf("x is %v and x_scale %v, expected an integer of at most 32 bits or bipolar and an f32, f16 or bf16 scale", x, s)
 		}
 		if z := n.Input(2); z != nil && z.Type.Elem != x.Elem {
 			return nil, fmt.Errorf("x is %v, x_zero_point %v: expected the same element type", x, z.Type)
