@@ -181,6 +181,7 @@ type Graph struct {
 	Parent    *Graph   // the enclosing graph of a subgraph
 
 	names map[string]bool // top level: every value name in the graph and its subgraphs
+	taken map[string]int  // top level: for names that are taken very often, the last number that Fresh gave out
 }
 
 // NewGraph returns an empty graph over a set of operators.

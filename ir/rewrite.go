@@ -38,17 +38,31 @@ func (r *Rewriter) After(n *Node) *Rewriter {
 	return &Rewriter{g: n.graph}
 }
 
+// manyTaken is how often a name is taken before Fresh remembers where it
+// stopped counting, so that a file that repeats one name is read in linear time.
+const manyTaken = 1000
+
 // Fresh returns name, or name with a number appended if a value of the model
 // already has it, and reserves it.
 func (r *Rewriter) Fresh(name string) string {
-	names := r.g.Root().names
+	root := r.g.Root()
+	names := root.names
 	if name == "" {
 		name = "v"
 	}
 	for out, i := name, 1; ; i++ {
 		if !names[out] {
 			names[out] = true
+			if i > manyTaken {
+				root.taken[name] = i
+			}
 			return out
+		}
+		if i == manyTaken {
+			if root.taken == nil {
+				root.taken = map[string]int{}
+			}
+			i = max(i, root.taken[name])
 		}
 		out = name + "_" + strconv.Itoa(i)
 	}
