@@ -104,6 +104,10 @@ func (o *Op) Attr(name string) *AttrSpec {
 
 // Registry is a set of operators by name.
 type Registry struct {
+	// Normalize, if not nil, brings what spans several nodes of a graph that
+	// has just been read to the form the IR uses, without changing results.
+	Normalize func(*Graph) error
+
 	byName map[string]*Op
 	sorted []*Op
 }

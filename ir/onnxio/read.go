@@ -133,6 +133,11 @@ func readModel(r *Reader, p *onnxpb.ModelProto, files *externalFiles) (*ir.Graph
 		return nil, err
 	}
 	g.Meta = meta
+	if r.Ops.Normalize != nil {
+		if err := r.Ops.Normalize(g); err != nil {
+			return nil, err
+		}
+	}
 	return g, nil
 }
 

@@ -23,4 +23,8 @@ func define(o ir.Op) *ir.Op {
 }
 
 // Table returns the registry of all operators.
-var Table = sync.OnceValue(func() *ir.Registry { return ir.NewRegistry(defined...) })
+var Table = sync.OnceValue(func() *ir.Registry {
+	r := ir.NewRegistry(defined...)
+	r.Normalize = Normalize
+	return r
+})
