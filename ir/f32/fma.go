@@ -13,10 +13,20 @@ import "math"
 // FMA returns x·y + z rounded once, to nearest even, as a hardware float32
 // fused multiply-add does.
 func FMA(x, y, z float32) float32 {
-	p := float64(x) * float64(y) // exact: 48 bits fit into 53
+	s := float64(x)*float64(y) + float64(z) // the product is exact: 48 bits fit into 53
+	// Rounding s again gives another result than rounding the exact sum only
+	// where s lies halfway between two float32, or below their normal range.
+	if b := math.Float64bits(s); b&(1<<29-1) != 1<<28 && b<<1 >= 897<<53 {
+		return float32(s)
+	}
+	return fmaHalfway(x, y, z)
+}
+
+func fmaHalfway(x, y, z float32) float32 {
+	p := float64(x) * float64(y)
 	c := float64(z)
 	s := p + c
-	if math.IsInf(s, 0) || math.IsNaN(s) {
+	if s == 0 || math.IsInf(s, 0) || math.IsNaN(s) {
 		return float32(s)
 	}
 	// The rounding error of p + c (Knuth's two-sum, exact), used to round s to

@@ -192,8 +192,16 @@ func TestFMA(t *testing.T) {
 	random := func() float32 {
 		return math.Float32frombits(rng.Uint32()&0x807fffff | uint32(100+rng.IntN(60))<<23)
 	}
-	for range 100000 {
+	for i := range 300000 {
 		x, y, z := random(), random(), random()
+		if i%5 == 0 { // results below the normal range
+			x, y, z = x*0x1p-80, y*0x1p-60, z*0x1p-130
+		}
+		if i%3 == 0 { // few bits, so that sums often lie halfway between two float32
+			x = math.Float32frombits(math.Float32bits(x) &^ 0xffff)
+			y = math.Float32frombits(math.Float32bits(y) &^ 0xffff)
+			z = float32(x*y) * float32(int(1)<<rng.IntN(30))
+		}
 		if rng.IntN(2) == 0 { // near cancellation
 			z = -float32(x*y) * (1 + float32(rng.IntN(3)-1)*0x1p-23)
 		}
