@@ -194,15 +194,14 @@ func TestFMA(t *testing.T) {
 	}
 	for i := range 300000 {
 		x, y, z := random(), random(), random()
-		if i%5 == 0 { // results below the normal range
-			x, y, z = x*0x1p-80, y*0x1p-60, z*0x1p-130
-		}
-		if i%3 == 0 { // few bits, so that sums often lie halfway between two float32
-			x = math.Float32frombits(math.Float32bits(x) &^ 0xffff)
-			y = math.Float32frombits(math.Float32bits(y) &^ 0xffff)
-			z = float32(x*y) * float32(int(1)<<rng.IntN(30))
-		}
-		if rng.IntN(2) == 0 { // near cancellation
+		k := float32(rng.IntN(9)-4) * 0x1p-23
+		switch i % 5 {
+		case 0: // the product is half a unit of z's last place, plus or minus far less
+			_, e := math.Frexp(float64(z))
+			x, y = 1+k, float32(math.Ldexp(float64(1-k), e-25))
+		case 1: // the same below the normal range
+			x, y, z = (1+k)*0x1p-75, (1-k)*0x1p-75, math.Float32frombits(rng.Uint32()&0x807fffff)
+		case 2: // near cancellation
 			z = -float32(x*y) * (1 + float32(rng.IntN(3)-1)*0x1p-23)
 		}
 		exact := new(big.Float).SetPrec(400).SetFloat64(float64(x) * float64(y))
