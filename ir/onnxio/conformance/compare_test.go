@@ -1,0 +1,104 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"thriftc/ir"
+	"thriftc/ir/onnxio"
+	"thriftc/ir/ops"
+	"thriftc/ir/tensor"
+)
+
+// tolerance bounds |got − want| by abs + rel·|want|.
+type tolerance struct{ rel, abs float64 }
+
+// onnxTolerance is what the official runner of the suites uses. Integers,
+// booleans and strings must be equal.
+var onnxTolerance = tolerance{1e-3, 1e-7}
+
+// evaluate reads a model, runs its data sets and compares the results.
+func evaluate(c testCase, tol tolerance) error {
+	g, err := onnxio.Decode(c.model, "", ops.Table())
+	if err != nil {
+		return err
+	}
+	if len(c.sets) == 0 {
+		return errors.New("the test has no data set")
+	}
+	for k, set := range c.sets {
+		in, err := decodeAll(set.in)
+		if err != nil {
+			return err
+		}
+		want, err := decodeAll(set.out)
+		if err != nil {
+			return err
+		}
+		got, err := ir.Eval(context.Background(), g, in)
+		if err != nil {
+			return err
+		}
+		if len(got) != len(want) {
+			return fmt.Errorf("data set %d: %d outputs, expected %d", k, len(got), len(want))
+		}
+		for i := range got {
+			if err := compare(got[i], want[i], tol); err != nil {
+				return fmt.Errorf("data set %d: output %d: %w", k, i, err)
+			}
+		}
+	}
+	return nil
+}
+
+func decodeAll(files [][]byte) ([]*tensor.Tensor, error) {
+	var out []*tensor.Tensor
+	for _, f := range files {
+		t, _, err := onnxio.DecodeTensor(f)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+// compare reports how got differs from want: in type, in shape, or in an
+// element by more than tol.
+func compare(got, want *tensor.Tensor, tol tolerance) error {
+	if got == nil {
+		return errors.New("missing")
+	}
+	if got.Elem() != want.Elem() || !slices.Equal(got.Shape(), want.Shape()) {
+		return fmt.Errorf("is %v%v, expected %v%v", got.Elem(), got.Shape(), want.Elem(), want.Shape())
+	}
+	if !want.Elem().IsFloat() {
+		if !tensor.Equal(got, want) {
+			return fmt.Errorf("is %s, expected %s", brief(got), brief(want))
+		}
+		return nil
+	}
+	a, b := got.Float64s(), want.Float64s()
+	for i := range a {
+		same := a[i] == b[i] || math.IsNaN(a[i]) && math.IsNaN(b[i])
+		if !same && !(math.Abs(a[i]-b[i]) <= tol.abs+tol.rel*math.Abs(b[i])) {
+			return fmt.Errorf("element %d is %g, expected %g (tolerance %g + %g relative)\n got %s\nwant %s", i, a[i], b[i], tol.abs, tol.rel, brief(got), brief(want))
+		}
+	}
+	return nil
+}
+
+// brief prints the first elements of a tensor.
+func brief(t *tensor.Tensor) string {
+	s := fmt.Sprint(t.Container())
+	if t.Elem().IsFloat() {
+		s = fmt.Sprint(t.Float64s())
+	}
+	if len(s) > 400 {
+		s = s[:400] + " …"
+	}
+	return fmt.Sprintf("%v%v %s", t.Elem(), t.Shape(), s)
+}
