@@ -156,14 +156,17 @@ func resizeAxes(n *ir.Node, rank int) ([]int, error) {
 }
 
 func inferResize(n *ir.Node) ([]ir.Type, error) {
-	for name, values := range map[string][]string{
-		"mode":                           {"nearest", "linear", "cubic"},
-		"coordinate_transformation_mode": coordinateModes,
-		"nearest_mode":                   {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"},
-		"keep_aspect_ratio_policy":       {"stretch", "not_larger", "not_smaller"},
+	for _, c := range []struct {
+		name   string
+		values []string
+	}{
+		{"mode", []string{"nearest", "linear", "cubic"}},
+		{"coordinate_transformation_mode", coordinateModes},
+		{"nearest_mode", []string{"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"}},
+		{"keep_aspect_ratio_policy", []string{"stretch", "not_larger", "not_smaller"}},
 	} {
-		if !slices.Contains(values, n.Str(name)) {
-			return nil, fmt.Errorf("%s is %q, expected one of %v", name, n.Str(name), values)
+		if !slices.Contains(c.values, n.Str(c.name)) {
+			return nil, fmt.Errorf("%s is %q, expected one of %v", c.name, n.Str(c.name), c.values)
 		}
 	}
 	if n.Str("coordinate_transformation_mode") == "tf_crop_and_resize" && n.Input(1) == nil {
@@ -369,8 +372,12 @@ func evalResize(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 	v, at := x.Float64s(), slices.Clone(x.Shape())
 	for _, p := range plan {
 		if p.size != p.in || p.scale != 1 || mode == "tf_crop_and_resize" {
-			v = resizeAlong(n, v, at, p)
+			was := slices.Clone(at)
 			at[p.axis] = p.size
+			if err := fits(tensor.F64, at); err != nil {
+				return nil, err
+			}
+			v = resizeAlong(n, v, was, p)
 		}
 	}
 	if mode == "tf_crop_and_resize" {
