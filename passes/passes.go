@@ -77,8 +77,8 @@ type Samples interface {
 
 // Stat is one finding of a pass.
 type Stat struct {
-	Name  string
-	Value any // a number, a string, or something that marshals to JSON
+	Name  string `json:"name"`
+	Value any    `json:"value"` // a number, a string, or something that marshals to JSON
 }
 
 // Stat records a finding of the running pass.
