@@ -81,6 +81,7 @@ be whole in the order "after_round".`,
 			return float64(q.apply32(float32(x), float32(s), float32(z)))
 		})
 	},
+	Export: exportQuant,
 })
 
 // fakeQuant maps f over in[0] with the scale and zero point of each element.
@@ -323,6 +324,7 @@ The meaning of QONNX BipolarQuant. scale has one element, or one per index of x 
 			return -s
 		})
 	},
+	Export: exportBipolarQuant,
 })
 
 var _ = define(ir.Op{

@@ -36,6 +36,8 @@ func Normalize(g *ir.Graph) error {
 			err = n.constant(m)
 		case "Clip":
 			err = n.affine(m)
+		case "Where":
+			err = n.bipolar(m)
 		}
 		if err != nil {
 			return err
@@ -63,15 +65,14 @@ type quantKey struct {
 // erases n and whatever of its producers' chain is not used any more.
 func (q *quantNormalizer) replace(n *ir.Node, v *ir.Value, isNew bool) {
 	q.changed = true
-	out, name := n.Out[0], n.Out[0].Name
-	isOutput := out.IsOutput()
-	q.r.ReplaceUses(out, v)
 	producer := n.In[0].Def
-	q.r.Erase(n)
-	if isNew && !isOutput {
-		q.r.Rename(v, name)
+	if isNew {
+		replaceNode(q.r, n, v)
+	} else {
+		q.r.ReplaceUses(n.Out[0], v)
+		q.r.Erase(n)
 	}
-	for producer != nil && producer.Out[0].Unused() && (producer.Op.Name == "Clip" || producer.Op.Name == "QuantizeLinear" || producer.Op.Name == "thriftc.Quant") {
+	for producer != nil && producer.Out[0].Unused() && (producer.Op.Name == "Clip" || producer.Op.Name == "QuantizeLinear" || producer.Op.Name == "GreaterOrEqual" || producer.Op.Name == "thriftc.Quant") {
 		dead := producer
 		producer = dead.In[0].Def
 		q.r.Erase(dead)
@@ -293,6 +294,41 @@ func (q *quantNormalizer) affine(n *ir.Node) error {
 		return err
 	}
 	q.replace(n, m.Out[0], true)
+	return nil
+}
+
+// bipolar turns Where(x ≥ 0, scale, −scale) into thriftc.BipolarQuant.
+func (q *quantNormalizer) bipolar(n *ir.Node) error {
+	sign, plus, minus := n.In[0].Def, n.ConstIn(1), n.ConstIn(2)
+	if sign == nil || sign.Op.Name != "GreaterOrEqual" || sign.Graph() != n.Graph() || plus == nil || minus == nil ||
+		!plus.Elem().IsFloat() || !slices.Equal(plus.Shape(), minus.Shape()) {
+		return nil
+	}
+	zero := sign.ConstIn(1)
+	x := sign.In[0]
+	if zero == nil || zero.Len() != 1 || zero.Float64s()[0] != 0 || x.Type.Elem != plus.Elem() || !x.Type.Equal(n.Out[0].Type) {
+		return nil
+	}
+	m := minus.Float64s()
+	for i, s := range plus.Float64s() {
+		if m[i] != -s {
+			return nil
+		}
+	}
+	r := q.r.Before(n)
+	scale, axis, err := channelParam(r, n.In[1], x.Type)
+	if err != nil {
+		return nil // not along one dimension
+	}
+	var attrs ir.Attrs
+	if scale.Data.Len() > 1 {
+		attrs = ir.MakeAttrs("axis", axis)
+	}
+	b, err := r.Add("thriftc.BipolarQuant", n.Name, attrs, []*ir.Value{x, scale})
+	if err != nil {
+		return err
+	}
+	q.replace(n, b.Out[0], true)
 	return nil
 }
 
