@@ -16,14 +16,25 @@ import (
 	"slices"
 
 	"thriftc/backends"
+	"thriftc/backends/interp/simd"
 	"thriftc/ir"
 	"thriftc/ir/tensor"
 )
 
 // New returns the engine.
-func New() backends.Engine { return &engine{} }
+func New() backends.Engine { return &engine{simd.Best()} }
 
-type engine struct{}
+// NewKernels returns the engine with given kernels: auto, portable, avx2 or
+// avx512; an error when this CPU does not have them. It computes the same bits as any other.
+func NewKernels(name string) (backends.Engine, error) {
+	set, err := simd.ByName(name)
+	if err != nil {
+		return nil, err
+	}
+	return &engine{set}, nil
+}
+
+type engine struct{ set *simd.Set }
 
 // Compile implements backends.Engine. Parameters keep their initial values.
 func (e *engine) Compile(ctx context.Context, g *ir.Graph, o backends.Options) (backends.Executable, error) {
@@ -41,7 +52,10 @@ func (e *engine) Compile(ctx context.Context, g *ir.Graph, o backends.Options) (
 	if err := fold(ctx, folded); err != nil {
 		return nil, err
 	}
-	return &executable{graph: folded, pool: newPool(threads), scratch: make([][]float32, threads)}, nil
+	return &executable{
+		graph: folded, set: e.set, pool: newPool(threads),
+		scratch: make([][]float32, threads), packs: map[packKey]any{},
+	}, nil
 }
 
 // maxPlans bounds the plans that an executable keeps: one per set of input shapes.
@@ -49,10 +63,12 @@ const maxPlans = 8
 
 type executable struct {
 	graph   *ir.Graph // constant nodes already evaluated
+	set     *simd.Set
 	pool    *pool
 	plans   []*plan // most recently used first
 	arena   []float32
-	scratch [][]float32 // of each worker
+	scratch [][]float32     // of each worker
+	packs   map[packKey]any // weights as the kernels want them, for all plans
 }
 
 // Run implements backends.Executable.
@@ -108,4 +124,24 @@ func (x *executable) plan(ctx context.Context, in []*tensor.Tensor) (*plan, erro
 	copy(x.plans[1:], x.plans[:i])
 	x.plans[0] = p
 	return p, nil
+}
+
+// packKey names a constant in the form that a kernel wants.
+type packKey struct {
+	t    *tensor.Tensor
+	form string
+}
+
+// packed returns a constant in the form that a kernel wants, which pack makes.
+// A constant of the executable's graph is packed once for all plans.
+func packed[T any](x *executable, t *tensor.Tensor, form string, pack func() T) T {
+	key := packKey{t, form}
+	if p, ok := x.packs[key]; ok {
+		return p.(T)
+	}
+	p := pack()
+	if slices.ContainsFunc(x.graph.Consts, func(v *ir.Value) bool { return v.Data == t }) {
+		x.packs[key] = p
+	}
+	return p
 }

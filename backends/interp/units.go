@@ -7,20 +7,84 @@ import (
 	"thriftc/ir/tensor"
 )
 
+// source computes a value that stages may then change.
+type source struct {
+	in     []*ir.Value
+	stages []stage // those that belong to the node itself, such as a bias
+	make   func(stages []stage) kernel
+}
+
+// sources are the operators that have a kernel. A function returns false for a
+// node that its kernel cannot compute. It is called for nodes with one output, of
+// type f32 and known shape.
+var sources = map[string]func(x *executable, n *ir.Node) (source, bool){
+	"Conv": convSource,
+}
+
 // units chooses how each node of g is computed, in the order of execution.
 func units(x *executable, g *ir.Graph) []unit {
+	at := map[*ir.Node]unit{} // by the last node of the unit
+	inside := map[*ir.Node]bool{}
+	for _, n := range g.Nodes {
+		if !inside[n] {
+			u, last := choose(x, n, inside)
+			at[last] = u
+		}
+	}
 	var out []unit
 	for _, n := range g.Nodes {
-		out = append(out, choose(x, n))
+		if u, ok := at[n]; ok {
+			out = append(out, u)
+		}
 	}
 	return out
 }
 
-func choose(x *executable, n *ir.Node) unit {
+// choose returns the unit that starts with n and its last node. It adds the
+// nodes after n that the unit computes to inside.
+func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node) {
 	if reshapes[n.Op.Name] && isView(n) {
-		return unit{node: n, kind: viewed, in: n.In[:1], out: n.Out}
+		return unit{node: n, kind: viewed, in: n.In[:1], out: n.Out}, n
 	}
-	return unit{node: n, kind: evaluated, in: slices.Concat(n.In, n.Captures()), out: n.Out}
+	src, ok := sourceOf(x, n)
+	if !ok {
+		return unit{node: n, kind: evaluated, in: slices.Concat(n.In, n.Captures()), out: n.Out}, n
+	}
+	last := n
+	stages := slices.Clone(src.stages)
+	for {
+		v := last.Out[0]
+		if len(v.Uses()) != 1 || v.IsOutput() {
+			break
+		}
+		m := v.Uses()[0].Node
+		if m.Graph() != n.Graph() || inside[m] {
+			break
+		}
+		s, ok := stageOf(x.set, m, v)
+		if !ok {
+			break
+		}
+		stages = append(stages, s)
+		inside[m] = true
+		last = m
+	}
+	return unit{node: n, kind: computed, run: src.make(stages), in: slices.Concat(src.in, operandsOf(stages)), out: last.Out}, last
+}
+
+func sourceOf(x *executable, n *ir.Node) (source, bool) {
+	if len(n.Out) != 1 || n.Out[0].Type.Elem != tensor.F32 {
+		return source{}, false
+	}
+	if _, ok := n.Out[0].Type.Static(); !ok {
+		return source{}, false
+	}
+	if f := sources[n.Op.Name]; f != nil {
+		if src, ok := f(x, n); ok {
+			return src, true
+		}
+	}
+	return elementwiseSource(x, n)
 }
 
 // reshapes are the operators whose result is their first input in another shape.
@@ -37,4 +101,66 @@ func isView(n *ir.Node) bool {
 	p, err1 := tensor.NumElems(from)
 	q, err2 := tensor.NumElems(to)
 	return err1 == nil && err2 == nil && p == q
+}
+
+// elementwiseSource is a node that could be a stage, with nothing before it.
+func elementwiseSource(x *executable, n *ir.Node) (source, bool) {
+	for _, v := range n.In {
+		if v == nil || v.HasData() {
+			continue
+		}
+		s, ok := stageOf(x.set, n, v)
+		if !ok {
+			continue
+		}
+		return source{in: []*ir.Value{v}, stages: []stage{s}, make: func(stages []stage) kernel { return rowsKernel(v, stages) }}, true
+	}
+	return source{}, false
+}
+
+// chunk is how many elements an element-wise task handles, about.
+const chunk = 16 << 10
+
+// rowsKernel copies its input and applies stages to it.
+func rowsKernel(v *ir.Value, stages []stage) kernel {
+	shape, _ := v.Type.Static()
+	total, _ := tensor.NumElems(shape)
+	row, channels := chunk, 1 // elements of a row, rows until the channels start again
+	if slices.ContainsFunc(stages, func(s stage) bool { return !s.flat }) {
+		if row = innerSize(shape); row == 1 {
+			row = shape[1]
+		} else {
+			channels = shape[1]
+		}
+	}
+	return func(c *call, in, out []*tensor.Tensor) error {
+		x, y := tensor.Data[float32](in[0]), tensor.Data[float32](out[0])
+		others := othersOf(stages, in, 1)
+		if total == 0 {
+			return nil
+		}
+		rows := (total + row - 1) / row
+		perTask := max(1, chunk/row)
+		return c.parallel((rows+perTask-1)/perTask, func(_, i int) {
+			for r := i * perTask; r < min((i+1)*perTask, rows); r++ {
+				lo, hi := r*row, min((r+1)*row, total)
+				copy(y[lo:hi], x[lo:hi])
+				applyAll(stages, y[lo:hi], others, r%channels, lo)
+			}
+		})
+	}
+}
+
+// biasStages returns the addition of a constant with one element per index
+// along axis 1 of shape as stages, none if b is absent; false if b is not constant.
+func biasStages(x *executable, b *ir.Value, shape []int) ([]stage, bool) {
+	if b == nil {
+		return nil, true
+	}
+	if !b.HasData() || b.Data.Elem() != tensor.F32 || b.Data.Len() != shape[1] {
+		return nil, false
+	}
+	s := x.set
+	return []stage{perChannel(b.Data.Float32s(), shape, func(row []float32, c float32) { s.AddScalar(row, row, c) },
+		func(row, c []float32) { s.Add(row, row, c) })}, true
 }

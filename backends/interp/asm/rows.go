@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// rows writes the element-wise kernels. Each handles n whole vectors.
+func (v isa) rows() {
+	type regs = []reg.VecVirtual
+	v.row("add", 2, 0, func(x, _ regs) { VADDPS(x[1], x[0], x[0]) })
+	v.row("sub", 2, 0, func(x, _ regs) { VSUBPS(x[1], x[0], x[0]) })
+	v.row("mul", 2, 0, func(x, _ regs) { VMULPS(x[1], x[0], x[0]) })
+	v.row("max", 2, 0, func(x, _ regs) { VMAXPS(x[1], x[0], x[0]) })
+	v.row("addScalar", 1, 1, func(x, s regs) { VADDPS(s[0], x[0], x[0]) })
+	v.row("mulScalar", 1, 1, func(x, s regs) { VMULPS(s[0], x[0], x[0]) })
+	v.row("scaleShift", 1, 2, func(x, s regs) {
+		VMULPS(s[0], x[0], x[0])
+		VADDPS(s[1], x[0], x[0])
+	})
+	// A NaN stays one: VMAXPS and VMINPS return their last operand, here the row's.
+	v.row("clamp", 1, 2, func(x, s regs) {
+		VMAXPS(x[0], s[0], x[0])
+		VMINPS(x[0], s[1], x[0])
+	})
+	// A NaN becomes the least level.
+	v.row("quant", 1, 4, func(x, s regs) {
+		VDIVPS(s[0], x[0], x[0])
+		if v.lanes == 16 {
+			VRNDSCALEPS(Imm(0), x[0], x[0])
+		} else {
+			VROUNDPS(Imm(0), x[0], x[0])
+		}
+		VMAXPS(s[1], x[0], x[0])
+		VMINPS(s[2], x[0], x[0])
+		VMULPS(s[0], x[0], x[0])
+		VADDPS(s[3], x[0], x[0]) // +0, so that the result is never −0
+	})
+}
+
+// row writes a kernel that loads a vector of each of the inputs, applies body
+// to them and the broadcast scalars, and stores the first.
+func (v isa) row(name string, inputs, scalars int, body func(x, s []reg.VecVirtual)) {
+	sig := "func(n int, dst *float32"
+	for i := range inputs {
+		sig += fmt.Sprintf(", x%d *float32", i)
+	}
+	for i := range scalars {
+		sig += fmt.Sprintf(", s%d float32", i)
+	}
+	TEXT(name+v.name, NOSPLIT, sig+")")
+	n := Load(Param("n"), GP64())
+	dst := Load(Param("dst"), GP64())
+	var ptr []reg.Register
+	for i := range inputs {
+		ptr = append(ptr, Load(Param(fmt.Sprintf("x%d", i)), GP64()))
+	}
+	var s []reg.VecVirtual
+	for i := range scalars {
+		m, err := Param(fmt.Sprintf("s%d", i)).Resolve()
+		if err != nil {
+			panic(err)
+		}
+		s = append(s, v.vec())
+		VBROADCASTSS(m.Addr, s[i])
+	}
+	at := GP64()
+	XORQ(at, at)
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("loop")
+	var x []reg.VecVirtual
+	for i := range inputs {
+		x = append(x, v.vec())
+		VMOVUPS(Mem{Base: ptr[i], Index: at, Scale: 1}, x[i])
+	}
+	body(x, s)
+	VMOVUPS(x[0], Mem{Base: dst, Index: at, Scale: 1})
+	ADDQ(Imm(uint64(4*v.lanes)), at)
+	DECQ(n)
+	JNZ(LabelRef("loop"))
+	Label("done")
+	VZEROUPPER()
+	RET()
+}

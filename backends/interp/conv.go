@@ -1,0 +1,386 @@
+package interp
+
+import (
+	"fmt"
+	"slices"
+
+	"thriftc/backends/interp/simd"
+	"thriftc/ir"
+	"thriftc/ir/tensor"
+)
+
+// A convolution is computed as a matrix product without writing the matrix of
+// windows. The input of a tile of output rows is copied to planes with the
+// padding in place, one plane for each remainder of row and column by the
+// strides; then the input of a tap, for all output pixels of the tile, lies in
+// one plane at a fixed distance from the pixel's own position. Positions run on
+// over the ends of rows; the few results between rows are dropped.
+
+// window is the geometry of a two-dimensional convolution.
+type window struct {
+	n, ic, ih, iw int
+	oc, oh, ow    int
+	kh, kw        int
+	sh, sw        int // strides
+	dh, dw        int // dilations
+	top, left     int // padding
+	groups        int
+}
+
+// convTile is the plan of a tile: some rows of one image, or several whole images.
+type convTile struct {
+	images, rows int
+	hq, wq       int   // size of a plane, for each image
+	rowPhases    []int // the remainders of rows that taps use
+	colPhases    []int
+	off          []int // of each tap, see simd.Set.Tile
+	pos          []int // of each vector
+	split        []int // how many vectors the kernel computes at once
+	runs         []run
+	planes       int // floats
+}
+
+// run is a piece of an output row: n results from at in the tile's results, to
+// position to of the output, counted from the first image's plane and row.
+type run struct{ at, to, n int }
+
+func newConvTile(s *simd.Set, w *window, images, rows int) *convTile {
+	t := &convTile{images: images, rows: rows}
+	phases := func(k, stride, dilation int) (used []int, index []int, shift int) {
+		for i := range k {
+			p := i * dilation % stride
+			at := -1
+			for j, q := range used {
+				if q == p {
+					at = j
+				}
+			}
+			if at < 0 {
+				at = len(used)
+				used = append(used, p)
+			}
+			index = append(index, at)
+			shift = i * dilation / stride
+		}
+		return used, index, shift
+	}
+	var rowIndex, colIndex []int
+	var rowShift, colShift int
+	t.rowPhases, rowIndex, rowShift = phases(w.kh, w.sh, w.dh)
+	t.colPhases, colIndex, colShift = phases(w.kw, w.sw, w.dw)
+	t.hq, t.wq = rows+rowShift, w.ow+colShift
+	plane := images * t.hq * t.wq
+	icg := w.ic / w.groups
+	for c := range icg {
+		for i := range w.kh {
+			for j := range w.kw {
+				p := (c*len(t.rowPhases)+rowIndex[i])*len(t.colPhases) + colIndex[j]
+				t.off = append(t.off, p*plane+i*w.dh/w.sh*t.wq+j*w.dw/w.sw)
+			}
+		}
+	}
+	t.planes = icg*len(t.rowPhases)*len(t.colPhases)*plane + s.Lanes
+	covered := 0 // positions before this are computed
+	for m := range images {
+		for y := range rows {
+			for x := 0; x < w.ow; {
+				p := (m*t.hq+y)*t.wq + x
+				if p >= covered {
+					t.pos = append(t.pos, p)
+					covered = p + s.Lanes
+				}
+				n := min(w.ow-x, covered-p)
+				at := len(t.pos)*s.Lanes - (covered - p)
+				to := m*w.oc*w.oh*w.ow + y*w.ow + x
+				if k := len(t.runs); k > 0 && t.runs[k-1].at+t.runs[k-1].n == at && t.runs[k-1].to+t.runs[k-1].n == to {
+					t.runs[k-1].n += n
+				} else {
+					t.runs = append(t.runs, run{at, to, n})
+				}
+				x += n
+			}
+		}
+	}
+	most := s.Vectors
+	if w.oc == w.groups {
+		most = simd.Wide
+	}
+	t.split = evenly(len(t.pos), most)
+	return t
+}
+
+// evenly splits n into the fewest parts of at most most, as equal as can be.
+func evenly(n, most int) []int {
+	parts := (n + most - 1) / most
+	out := make([]int, parts)
+	for i := range out {
+		out[i] = n*(i+1)/parts - n*i/parts
+	}
+	return out
+}
+
+// fill copies the input of a tile for channels of one image after the other to
+// planes: rows of output from row0 on.
+func (t *convTile) fill(w *window, planes, x []float32, channels, row0 int) {
+	for c := range channels {
+		for i, rp := range t.rowPhases {
+			for j, cp := range t.colPhases {
+				p := ((c*len(t.rowPhases)+i)*len(t.colPhases) + j) * t.images * t.hq * t.wq
+				for m := range t.images {
+					image := x[(m*w.ic+c)*w.ih*w.iw:]
+					for y := range t.hq {
+						dst := planes[p:][:t.wq]
+						p += t.wq
+						iy := (row0+y)*w.sh + rp - w.top
+						if iy < 0 || iy >= w.ih {
+							clear(dst)
+							continue
+						}
+						fillRow(dst, image[iy*w.iw:][:w.iw], cp-w.left, w.sw)
+					}
+				}
+			}
+		}
+	}
+}
+
+// fillRow sets dst[i] = src[from + i·stride], 0 where that is outside.
+func fillRow(dst, src []float32, from, stride int) {
+	lo := 0
+	if from < 0 {
+		lo = min((-from+stride-1)/stride, len(dst))
+	}
+	hi := lo
+	if from+lo*stride < len(src) {
+		hi = min((len(src)-1-from)/stride+1, len(dst))
+	}
+	clear(dst[:lo])
+	clear(dst[hi:])
+	if stride == 1 {
+		copy(dst[lo:hi], src[from+lo:])
+		return
+	}
+	for i, p := lo, from+lo*stride; i < hi; i, p = i+1, p+stride {
+		dst[i] = src[p]
+	}
+}
+
+// conv is a convolution with packed weights.
+type conv struct {
+	set           *simd.Set
+	w             window
+	weights       *panels
+	full, last    *convTile // of all tiles but the last in an image or batch, and of that
+	tilesPerImage int       // 0: tiles hold several images
+	tiles         int
+	chunks        int // tasks into which the rows of weights, or the groups, of a tile are split
+	direct        bool
+	stages        []stage
+}
+
+// panels is a matrix of weights in panels: rows of panel p are interleaved.
+type panels struct {
+	rows []int // rows of each panel, of one group
+	data []float32
+	k    int
+}
+
+func packRows(s *simd.Set, w []float32, groups, rows, k int) *panels {
+	p := &panels{rows: evenly(rows, s.Rows), k: k, data: make([]float32, 0, len(w))}
+	for g := range groups {
+		r := g * rows
+		for _, n := range p.rows {
+			for i := range k {
+				for j := range n {
+					p.data = append(p.data, w[(r+j)*k+i])
+				}
+			}
+			r += n
+		}
+	}
+	return p
+}
+
+// Limits of a tile: positions, and floats copied.
+const (
+	tilePositions = 384
+	tileFloats    = 96 << 10
+)
+
+func newConv(s *simd.Set, w window, weights *panels, threads int, stages []stage) *conv {
+	v := &conv{set: s, w: w, weights: weights, stages: stages}
+	if w.n*w.oc*w.oh*w.ow == 0 {
+		return v
+	}
+	one := newConvTile(s, &v.w, 1, 1)
+	perRow := (one.planes - s.Lanes) / one.hq
+	images, rows := 1, v.w.oh
+	limit := max(1, min(tilePositions/one.wq, tileFloats/perRow-one.hq+1))
+	if limit < v.w.oh {
+		rows = limit
+		// Equal tiles rather than a small last one.
+		rows = (v.w.oh + (v.w.oh+rows-1)/rows - 1) / ((v.w.oh + rows - 1) / rows)
+	} else {
+		images = max(1, min(v.w.n, tilePositions/(one.wq*(v.w.oh+one.hq-1)), tileFloats/(perRow*(v.w.oh+one.hq-1))))
+	}
+	v.full = newConvTile(s, &v.w, images, rows)
+	v.last = v.full
+	if images > 1 || rows == v.w.oh {
+		v.tiles = (v.w.n + images - 1) / images
+		if r := v.w.n % images; r > 0 {
+			v.last = newConvTile(s, &v.w, r, rows)
+		}
+	} else {
+		v.tilesPerImage = (v.w.oh + rows - 1) / rows
+		v.tiles = v.w.n * v.tilesPerImage
+		if r := v.w.oh % rows; r > 0 {
+			v.last = newConvTile(s, &v.w, 1, r)
+		}
+	}
+	units := v.w.groups
+	if units == 1 {
+		units = len(weights.rows)
+	}
+	v.chunks = min(units, max(1, 4*threads/v.tiles))
+	if v.w.groups > 1 {
+		v.chunks = max(v.chunks, min(units, units/16))
+	}
+	return v
+}
+
+func (v *conv) run(c *call, in, out []*tensor.Tensor) error {
+	x, y := tensor.Data[float32](in[0]), tensor.Data[float32](out[0])
+	others := othersOf(v.stages, in, 1)
+	return c.parallel(v.tiles*v.chunks, func(worker, i int) {
+		v.tile(c, worker, i/v.chunks, i%v.chunks, x, y, others)
+	})
+}
+
+func (v *conv) tile(c *call, worker, tile, chunk int, x, y []float32, others [][]float32) {
+	w, t := &v.w, v.full
+	image, row := tile*t.images, 0
+	if v.tilesPerImage > 0 {
+		image, row = tile/v.tilesPerImage, tile%v.tilesPerImage*t.rows
+		if row+t.rows > w.oh {
+			t = v.last
+		}
+	} else if image+t.images > w.n {
+		t = v.last
+	}
+	ldc := len(t.pos) * v.set.Lanes
+	scratch := c.temp(worker, t.planes+v.set.Rows*ldc)
+	planes, results := scratch[:t.planes], scratch[t.planes:]
+	icg, ocg := w.ic/w.groups, w.oc/w.groups
+	panels := v.weights.rows
+	g0, g1 := 0, w.groups
+	p0, p1 := 0, len(panels)
+	if w.groups > 1 {
+		g0, g1 = w.groups*chunk/v.chunks, w.groups*(chunk+1)/v.chunks
+	} else {
+		p0, p1 = len(panels)*chunk/v.chunks, len(panels)*(chunk+1)/v.chunks
+	}
+	for g := g0; g < g1; g++ {
+		t.fill(w, planes, x[(image*w.ic+g*icg)*w.ih*w.iw:], icg, row)
+		oc := g * ocg
+		for _, n := range panels[:p0] {
+			oc += n
+		}
+		for _, n := range panels[p0:p1] {
+			a := v.weights.data[oc*v.weights.k:][:n*v.weights.k]
+			at := 0
+			for _, k := range t.split {
+				v.set.Tile(n, a, t.off, planes, t.pos[at:at+k], results[at*v.set.Lanes:], ldc, false)
+				at += k
+			}
+			for j := range n {
+				v.store(t, results[j*ldc:], y, image, oc+j, row, others)
+			}
+			oc += n
+		}
+	}
+}
+
+// store writes one channel of a tile to the output and applies the stages.
+func (v *conv) store(t *convTile, results, y []float32, image, oc, row int, others [][]float32) {
+	w := &v.w
+	base := ((image*w.oc+oc)*w.oh + row) * w.ow
+	for _, r := range t.runs {
+		copy(y[base+r.to:][:r.n], results[r.at:])
+	}
+	for m := range t.images {
+		at := base + m*w.oc*w.oh*w.ow
+		piece := y[at : at+t.rows*w.ow]
+		applyAll(v.stages, piece, others, oc, at)
+	}
+}
+
+// convSource is Conv with one or two spatial dimensions and constant weights.
+func convSource(x *executable, n *ir.Node) (source, bool) {
+	w, ok := windowOf(n)
+	if !ok || !n.In[1].HasData() {
+		return source{}, false
+	}
+	shape, _ := n.Out[0].Type.Static()
+	bias, ok := biasStages(x, n.Input(2), shape)
+	if !ok {
+		return source{}, false
+	}
+	t := n.In[1].Data
+	weights := packed(x, t, fmt.Sprint("conv", w.groups), func() *panels {
+		return packRows(x.set, t.Float32s(), w.groups, w.oc/w.groups, w.ic/w.groups*w.kh*w.kw)
+	})
+	return source{in: n.In[:1], stages: bias, make: func(stages []stage) kernel {
+		return newConv(x.set, w, weights, x.pool.workers, stages).run
+	}}, true
+}
+
+// windowOf returns the geometry of a Conv node over f32.
+func windowOf(n *ir.Node) (window, bool) {
+	in, ok1 := n.In[0].Type.Static()
+	k, ok2 := n.In[1].Type.Static()
+	out, ok3 := n.Out[0].Type.Static()
+	if !ok1 || !ok2 || !ok3 || n.In[0].Type.Elem != tensor.F32 || n.In[1].Type.Elem != tensor.F32 {
+		return window{}, false
+	}
+	d := len(in) - 2
+	if d < 1 || d > 2 || slices.Contains(k, 0) {
+		return window{}, false
+	}
+	ints := func(name string, def, count int) []int {
+		out := make([]int, count)
+		for i := range out {
+			out[i] = def
+		}
+		for i, v := range n.Ints(name) {
+			out[i] = int(v)
+		}
+		return out
+	}
+	strides, dilations, pads := ints("strides", 1, d), ints("dilations", 1, d), ints("pads", 0, 2*d)
+	begin := pads[:d]
+	if auto := n.Str("auto_pad"); auto != "" && auto != "NOTSET" {
+		clear(begin)
+		for i := range d {
+			total := max(0, (out[2+i]-1)*strides[i]+(k[2+i]-1)*dilations[i]+1-in[2+i])
+			switch auto {
+			case "SAME_UPPER":
+				begin[i] = total / 2
+			case "SAME_LOWER":
+				begin[i] = total - total/2
+			}
+		}
+	}
+	if d == 1 { // one row
+		in, k, out = slices.Insert(in, 2, 1), slices.Insert(k, 2, 1), slices.Insert(out, 2, 1)
+		strides, dilations, begin = slices.Insert(strides, 0, 1), slices.Insert(dilations, 0, 1), []int{0, begin[0]}
+	}
+	return window{
+		n: in[0], ic: in[1], ih: in[2], iw: in[3],
+		oc: out[1], oh: out[2], ow: out[3],
+		kh: k[2], kw: k[3],
+		sh: strides[0], sw: strides[1],
+		dh: dilations[0], dw: dilations[1],
+		top: begin[0], left: begin[1],
+		groups: n.Int("group"),
+	}, true
+}

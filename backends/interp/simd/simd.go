@@ -1,0 +1,232 @@
+// Package simd holds the inner loops of the engine, for AVX2 with FMA, for
+// AVX-512, and in portable Go. All variants give the same bits: every output
+// element is computed by the same operations in the same order, and a vector
+// holds different outputs, never parts of one sum.
+package simd
+
+//go:generate sh -c "cd ../asm && go run . -out ../simd/kernels_amd64.s -stubs ../simd/stubs_amd64.go -pkg simd"
+
+import (
+	"fmt"
+	"math"
+
+	"thriftc/ir/f32"
+)
+
+// tile adds to each of rows·vectors results the products over k, in order, with
+// fused multiply-adds, starting at +0 or, if more is not 0, at what c holds:
+//
+//	c[i·ldc + j·lanes + l] += Σ_k a[k·rows + i] · b[off[k] + pos[j] + l]
+type tile func(k int, a *float32, off *int, b *float32, pos *int, c *float32, ldc int, more int)
+
+// Set is the kernels for one kind of CPU.
+type Set struct {
+	Name    string // portable, avx2 or avx512
+	Lanes   int    // floats in a vector
+	Rows    int    // most rows of a tile
+	Vectors int    // most vectors of a tile; Wide for tiles of one row
+
+	tiles [][]tile // by rows and vectors, both less one
+
+	add, sub, mul, max   func(n int, dst, x, y *float32)
+	addScalar, mulScalar func(n int, dst, x *float32, s float32)
+	scaleShift, clamp    func(n int, dst, x *float32, s, t float32)
+	quant                func(n int, dst, x *float32, scale, lo, hi, zero float32)
+}
+
+// Wide is the most vectors of a tile of one row.
+const Wide = 4
+
+// Portable is the kernels in Go, which run everywhere.
+var Portable = &Set{Name: "portable", Lanes: 8, Rows: 4, Vectors: 3}
+
+// All returns the kernels that this CPU can run, the slowest first.
+func All() []*Set { return append([]*Set{Portable}, native...) }
+
+// Best returns the fastest kernels that this CPU can run.
+func Best() *Set {
+	all := All()
+	return all[len(all)-1]
+}
+
+// ByName returns the kernels called name, or the best for "auto".
+func ByName(name string) (*Set, error) {
+	if name == "auto" {
+		return Best(), nil
+	}
+	for _, s := range All() {
+		if s.Name == name {
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("this CPU has no kernels called %q", name)
+}
+
+// Tile computes rows × len(pos) vectors of results into c, whose rows are ldc
+// apart: c[i·ldc + j·Lanes + l] = Σ_k a[k·rows + i] · b[off[k] + pos[j] + l]
+// over k in order, with fused multiply-adds, starting at +0, or at what c
+// holds if more. All of b[off[k] + pos[j]:][:Lanes] must exist.
+func (s *Set) Tile(rows int, a []float32, off []int, b []float32, pos []int, c []float32, ldc int, more bool) {
+	vectors := len(pos)
+	a = a[:len(off)*rows]
+	c = c[:(rows-1)*ldc+vectors*s.Lanes]
+	if s.tiles == nil {
+		s.portableTile(rows, a, off, b, pos, c, ldc, more)
+		return
+	}
+	m := 0
+	if more {
+		m = 1
+	}
+	if len(off) == 0 {
+		a, off, b = c, pos, c // addresses that are not used
+		s.tiles[rows-1][vectors-1](0, &a[0], &off[0], &b[0], &pos[0], &c[0], ldc, m)
+		return
+	}
+	s.tiles[rows-1][vectors-1](len(off), &a[0], &off[0], &b[0], &pos[0], &c[0], ldc, m)
+}
+
+func (s *Set) portableTile(rows int, a []float32, off []int, b []float32, pos []int, c []float32, ldc int, more bool) {
+	if !more {
+		for i := range rows {
+			clear(c[i*ldc:][:len(pos)*s.Lanes])
+		}
+	}
+	for k, o := range off {
+		for i, w := range a[k*rows:][:rows] {
+			for j, p := range pos {
+				x := b[o+p:][:s.Lanes]
+				y := c[i*ldc+j*s.Lanes:][:s.Lanes]
+				for l, v := range x {
+					y[l] = f32.FMA(w, v, y[l])
+				}
+			}
+		}
+	}
+}
+
+// Add sets dst = x + y. dst may be x or y here and below; all have dst's length.
+func (s *Set) Add(dst, x, y []float32) {
+	n := s.vectors2(s.add, dst, x, y)
+	for i := n; i < len(dst); i++ {
+		dst[i] = x[i] + y[i]
+	}
+}
+
+// Sub sets dst = x − y.
+func (s *Set) Sub(dst, x, y []float32) {
+	n := s.vectors2(s.sub, dst, x, y)
+	for i := n; i < len(dst); i++ {
+		dst[i] = x[i] - y[i]
+	}
+}
+
+// Mul sets dst = x · y.
+func (s *Set) Mul(dst, x, y []float32) {
+	n := s.vectors2(s.mul, dst, x, y)
+	for i := n; i < len(dst); i++ {
+		dst[i] = x[i] * y[i]
+	}
+}
+
+// vectors2 applies a kernel to the whole vectors of dst and returns how many elements they are.
+func (s *Set) vectors2(f func(n int, dst, x, y *float32), dst, x, y []float32) int {
+	n := len(dst) / s.Lanes
+	if f == nil || n == 0 {
+		return 0
+	}
+	x, y = x[:len(dst)], y[:len(dst)]
+	f(n, &dst[0], &x[0], &y[0])
+	return n * s.Lanes
+}
+
+// AddScalar sets dst = x + c.
+func (s *Set) AddScalar(dst, x []float32, c float32) {
+	x = x[:len(dst)]
+	n := 0
+	if s.addScalar != nil && len(dst) >= s.Lanes {
+		s.addScalar(len(dst)/s.Lanes, &dst[0], &x[0], c)
+		n = len(dst) / s.Lanes * s.Lanes
+	}
+	for i := n; i < len(dst); i++ {
+		dst[i] = x[i] + c
+	}
+}
+
+// MulScalar sets dst = x · c.
+func (s *Set) MulScalar(dst, x []float32, c float32) {
+	x = x[:len(dst)]
+	n := 0
+	if s.mulScalar != nil && len(dst) >= s.Lanes {
+		s.mulScalar(len(dst)/s.Lanes, &dst[0], &x[0], c)
+		n = len(dst) / s.Lanes * s.Lanes
+	}
+	for i := n; i < len(dst); i++ {
+		dst[i] = x[i] * c
+	}
+}
+
+// ScaleShift sets dst = x · c + d, rounding twice.
+func (s *Set) ScaleShift(dst, x []float32, c, d float32) {
+	x = x[:len(dst)]
+	n := 0
+	if s.scaleShift != nil && len(dst) >= s.Lanes {
+		s.scaleShift(len(dst)/s.Lanes, &dst[0], &x[0], c, d)
+		n = len(dst) / s.Lanes * s.Lanes
+	}
+	for i := n; i < len(dst); i++ {
+		dst[i] = float32(x[i]*c) + d
+	}
+}
+
+// Quant sets dst = clamp(round(x / scale), lo, hi) · scale, rounding to even,
+// with NaN becoming lo, and without −0. lo and hi must be whole.
+func (s *Set) Quant(dst, x []float32, scale, lo, hi float32) {
+	x = x[:len(dst)]
+	n := 0
+	if s.quant != nil && len(dst) >= s.Lanes {
+		s.quant(len(dst)/s.Lanes, &dst[0], &x[0], scale, lo, hi, 0)
+		n = len(dst) / s.Lanes * s.Lanes
+	}
+	for i := n; i < len(dst); i++ {
+		q := float32(math.RoundToEven(float64(float32(x[i] / scale))))
+		if !(q > lo) {
+			q = lo
+		} else if q > hi {
+			q = hi
+		}
+		dst[i] = float32(q*scale) + 0
+	}
+}
+
+// Clamp sets dst = x, or lo where x < lo, or hi where that is > hi. NaN and −0 stay.
+func (s *Set) Clamp(dst, x []float32, lo, hi float32) {
+	x = x[:len(dst)]
+	n := 0
+	if s.clamp != nil && len(dst) >= s.Lanes {
+		s.clamp(len(dst)/s.Lanes, &dst[0], &x[0], lo, hi)
+		n = len(dst) / s.Lanes * s.Lanes
+	}
+	for i := n; i < len(dst); i++ {
+		v := x[i]
+		if v < lo {
+			v = lo
+		}
+		if v > hi {
+			v = hi
+		}
+		dst[i] = v
+	}
+}
+
+// Max sets dst to the greater of x and y: y where they are equal or either is NaN.
+func (s *Set) Max(dst, x, y []float32) {
+	n := s.vectors2(s.max, dst, x, y)
+	for i := n; i < len(dst); i++ {
+		if v := x[i]; v > y[i] {
+			dst[i] = v
+		} else {
+			dst[i] = y[i]
+		}
+	}
+}
