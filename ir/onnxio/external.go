@@ -21,7 +21,12 @@ type externalFiles struct {
 	dir  string // "": external data is refused
 	root *os.Root
 	sums map[string]string // location -> SHA-1, so that a file is summed once
+	used map[string]int64  // location -> bytes read so far
 }
+
+// maxReuse is how often tensors may share the bytes of an external file, on
+// average: more, and a small file fills the memory.
+const maxReuse = 4
 
 func (x *externalFiles) close() {
 	if x.root != nil {
@@ -82,6 +87,12 @@ func (x *externalFiles) read(entries []*onnxpb.StringStringEntryProto, want int)
 	if offset > st.Size() || int64(want) > st.Size()-offset {
 		return fail(fmt.Errorf("%d bytes at offset %d end beyond the file's %d bytes", want, offset, st.Size()))
 	}
+	if x.used == nil {
+		x.used = map[string]int64{}
+	}
+	if x.used[location] += int64(want); x.used[location]/maxReuse > st.Size() {
+		return fail(fmt.Errorf("the tensors ask for more than %d times the file's %d bytes", maxReuse, st.Size()))
+	}
 	f, err := x.root.Open(filepath.FromSlash(location))
 	if err != nil {
 		return fail(err)
@@ -120,7 +131,7 @@ func (x *externalFiles) verify(f *os.File, location, checksum string) error {
 
 // writeFile writes a file under a temporary name and renames it, so that
 // nobody ever sees half of it.
-func writeFile(path string, data []byte) (err error) {
+func writeFile(path string, parts ...[]byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
@@ -130,7 +141,11 @@ func writeFile(path string, data []byte) (err error) {
 			os.Remove(f.Name())
 		}
 	}()
-	_, err = f.Write(data)
+	for _, p := range parts {
+		if err == nil {
+			_, err = f.Write(p)
+		}
+	}
 	if err == nil {
 		err = f.Chmod(0o644)
 	}

@@ -405,8 +405,8 @@ func (m *modelReader) node(sc *scope, p *onnxpb.NodeProto) bool {
 	what := p.GetOpType() + " " + cmp.Or(sc.name(p.GetName()), label(p))
 	switch e := err.(type) {
 	case skip:
-	case unsupported:
-		m.problems = append(m.problems, Problem{what, e.Error()})
+	case unsupported: // import rules that add nodes may name this one themselves
+		m.problems = append(m.problems, Problem{what, strings.TrimPrefix(e.Error(), what+": ")})
 	case placed:
 		m.errs = append(m.errs, e.error)
 	default:

@@ -12,46 +12,16 @@ import (
 	"thriftc/ir/tensor"
 )
 
-// elems maps the ONNX data types that thriftc has to element types.
-var elems = map[onnxpb.TensorProto_DataType]tensor.Elem{
-	onnxpb.TensorProto_FLOAT:    tensor.F32,
-	onnxpb.TensorProto_DOUBLE:   tensor.F64,
-	onnxpb.TensorProto_FLOAT16:  tensor.F16,
-	onnxpb.TensorProto_BFLOAT16: tensor.BF16,
-	onnxpb.TensorProto_INT2:     tensor.Int(2),
-	onnxpb.TensorProto_INT4:     tensor.I4,
-	onnxpb.TensorProto_INT8:     tensor.I8,
-	onnxpb.TensorProto_INT16:    tensor.I16,
-	onnxpb.TensorProto_INT32:    tensor.I32,
-	onnxpb.TensorProto_INT64:    tensor.I64,
-	onnxpb.TensorProto_UINT2:    tensor.Uint(2),
-	onnxpb.TensorProto_UINT4:    tensor.U4,
-	onnxpb.TensorProto_UINT8:    tensor.U8,
-	onnxpb.TensorProto_UINT16:   tensor.U16,
-	onnxpb.TensorProto_UINT32:   tensor.U32,
-	onnxpb.TensorProto_UINT64:   tensor.U64,
-	onnxpb.TensorProto_BOOL:     tensor.Bool,
-	onnxpb.TensorProto_STRING:   tensor.String,
-}
-
-var dataTypes = func() map[tensor.Elem]onnxpb.TensorProto_DataType {
-	m := map[tensor.Elem]onnxpb.TensorProto_DataType{}
-	for d, e := range elems {
-		m[e] = d
-	}
-	return m
-}()
-
 // errType is the error for types that thriftc does not have.
 type errType struct{ name string }
 
 func (e errType) Error() string { return "type " + e.name + " is not supported" }
 
 func elemOf(dataType int32) (tensor.Elem, error) {
-	d := onnxpb.TensorProto_DataType(dataType)
-	if e, ok := elems[d]; ok {
+	if e := tensor.FromONNXType(int(dataType)); e != tensor.Invalid {
 		return e, nil
 	}
+	d := onnxpb.TensorProto_DataType(dataType)
 	if _, named := onnxpb.TensorProto_DataType_name[dataType]; named && d != onnxpb.TensorProto_UNDEFINED {
 		return tensor.Invalid, errType{d.String()}
 	}
@@ -319,8 +289,8 @@ func fromTyped(e tensor.Elem, p *onnxpb.TensorProto, shape []int, n, typed int) 
 
 // encodeTensor stores every numeric type in raw_data.
 func encodeTensor(name string, t *tensor.Tensor) (*onnxpb.TensorProto, error) {
-	d, ok := dataTypes[t.Elem()]
-	if !ok {
+	d := t.Elem().ONNXType()
+	if d == 0 {
 		return nil, fmt.Errorf("tensor %q: ONNX has no element type %v", name, t.Elem())
 	}
 	p := &onnxpb.TensorProto{Name: proto.String(name), DataType: proto.Int32(int32(d))}

@@ -72,8 +72,8 @@ func typeOf(p *onnxpb.TypeProto) (ir.Type, error) {
 }
 
 func typeProto(t ir.Type) (*onnxpb.TypeProto, error) {
-	d, ok := dataTypes[t.Elem]
-	if !ok {
+	d := t.Elem.ONNXType()
+	if d == 0 {
 		return nil, fmt.Errorf("ONNX has no element type %v", t.Elem)
 	}
 	tt := &onnxpb.TypeProto_Tensor{ElemType: proto.Int32(int32(d))}
