@@ -105,7 +105,7 @@ func openNPZ(d *desc) (*store, error) {
 	file := files[0]
 	arrays, names, err := openNPZArrays(file)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, err
 	}
 	s := &store{}
 	if i := slices.Index(names, d.labels); i >= 0 {
@@ -180,13 +180,13 @@ func openNPZ(d *desc) (*store, error) {
 // openNPZArrays opens the arrays of an npz file. Stored ones are read in
 // place, compressed ones are unpacked into memory.
 func openNPZArrays(file string) (arrays []*array, names []string, err error) {
-	z, err := zip.OpenReader(file)
+	z, err := openArchive(file)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer z.Close()
 	unpacked := uint64(0)
-	err = eachArray(&z.Reader, func(name string, f *zip.File) error {
+	err = eachArray(z, func(name string, f *zip.File) error {
 		r, err := f.Open()
 		if err != nil {
 			return err
@@ -220,7 +220,10 @@ func openNPZArrays(file string) (arrays []*array, names []string, err error) {
 		arrays, names = append(arrays, a), append(names, name)
 		return nil
 	})
-	return arrays, names, err
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return arrays, names, nil
 }
 
 // openRaw opens files of nothing but int8 or uint8 numbers, records of one

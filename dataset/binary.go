@@ -89,7 +89,7 @@ func partStore(parts []part, size int, convert func([]byte) (record, error)) *st
 }
 
 func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.New("the file ends early")
 	}
 	return err

@@ -139,7 +139,7 @@ func (d *desc) find(name, key string) (string, error) {
 	if filepath.IsAbs(name) {
 		return name, nil
 	}
-	a, b := filepath.Join(d.base(), name), filepath.Join(d.dir, name)
+	a, b := filepath.Join(d.folder(), name), filepath.Join(d.dir, name)
 	fa, erra := os.Stat(a)
 	fb, errb := os.Stat(b)
 	switch {
@@ -163,6 +163,14 @@ func (d *desc) base() string {
 		return d.path
 	}
 	return filepath.Join(d.dir, d.path)
+}
+
+// folder returns the folder that path names or in which the file path lies.
+func (d *desc) folder() string {
+	if fi, err := os.Stat(d.base()); err == nil && !fi.IsDir() {
+		return filepath.Dir(d.base())
+	}
+	return d.base()
 }
 
 // errorf makes an error that points at a key of the description.

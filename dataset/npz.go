@@ -20,13 +20,13 @@ type Named struct {
 
 // ReadNPZ reads all arrays of an npz file in the order in which it holds them.
 func ReadNPZ(file string) ([]Named, error) {
-	z, err := zip.OpenReader(file)
+	z, err := openArchive(file)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, err
 	}
 	defer z.Close()
 	var out []Named
-	err = eachArray(&z.Reader, func(name string, f *zip.File) error {
+	err = eachArray(z, func(name string, f *zip.File) error {
 		r, err := f.Open()
 		if err != nil {
 			return err
@@ -42,9 +42,27 @@ func ReadNPZ(file string) ([]Named, error) {
 	return out, nil
 }
 
+// archive is an open npz file and its size in bytes.
+type archive struct {
+	*zip.ReadCloser
+	size uint64
+}
+
+func openArchive(file string) (*archive, error) {
+	fi, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	z, err := zip.OpenReader(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: not a readable npz file: %w", file, err)
+	}
+	return &archive{z, uint64(fi.Size())}, nil
+}
+
 // eachArray calls do for every member of an npz archive, refusing members
 // that are no arrays, repeat a name, or claim more bytes than they can hold.
-func eachArray(z *zip.Reader, do func(name string, f *zip.File) error) error {
+func eachArray(z *archive, do func(name string, f *zip.File) error) error {
 	seen := map[string]bool{}
 	for _, f := range z.File {
 		name, ok := strings.CutSuffix(f.Name, ".npy")
@@ -56,7 +74,7 @@ func eachArray(z *zip.Reader, do func(name string, f *zip.File) error) error {
 		}
 		seen[name] = true
 		// Deflate cannot shrink to less than about 1/1032.
-		if f.UncompressedSize64 > tensor.MaxBytes || f.UncompressedSize64 > 1100*f.CompressedSize64+1024 {
+		if f.CompressedSize64 > z.size || f.UncompressedSize64 > tensor.MaxBytes || f.UncompressedSize64 > 1100*f.CompressedSize64+1024 {
 			return fmt.Errorf("array %q claims %d bytes", name, f.UncompressedSize64)
 		}
 		if err := do(name, f); err != nil {
@@ -126,7 +144,11 @@ func openArray(r io.Reader, size int64) (*array, error) {
 	if len(h.shape) == 0 {
 		return nil, errors.New("a single number; expected an array whose first dimension counts the records")
 	}
-	return &array{npyHeader: *h, part: part{offset: h.size, records: h.shape[0]}}, nil
+	a := &array{npyHeader: *h, part: part{offset: h.size, records: h.shape[0]}}
+	if _, n := a.perRecord(); n == 0 {
+		return nil, fmt.Errorf("records of shape %v are empty", h.shape[1:])
+	}
+	return a, nil
 }
 
 func openNPYFile(file string) (*array, error) {

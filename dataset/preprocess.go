@@ -217,17 +217,28 @@ type picture struct {
 	gray bool
 }
 
-// resized returns m scaled and cropped as p says. Scaling is x/image's
-// BiLinear: the tent filter, widened by the factor when shrinking.
+// scale resizes m with x/image's BiLinear: the tent filter, widened by the
+// factor when shrinking. The result is rounded to the nearest byte, for which
+// it takes a detour over 16 bits: x/image itself cuts.
+func scale(m *image.RGBA, w, h int) *image.RGBA {
+	wide := image.NewRGBA64(image.Rect(0, 0, w, h))
+	draw.BiLinear.Scale(wide, wide.Bounds(), m, m.Bounds(), draw.Src, nil)
+	out := image.NewRGBA(wide.Bounds())
+	for i := range out.Pix {
+		out.Pix[i] = uint8((uint32(wide.Pix[2*i])<<8 + uint32(wide.Pix[2*i+1]) + 128) / 257)
+	}
+	return out
+}
+
+// resized returns m scaled and cropped as p says.
 func (p *Preprocess) resized(m picture) (picture, error) {
 	b := m.Bounds()
 	if w, h := p.target(b.Dx(), b.Dy()); w != b.Dx() || h != b.Dy() {
 		if w < 1 || h < 1 || w > maxSide || h > maxSide || w*h > maxPixels {
 			return m, fmt.Errorf("resizing it from %d×%d makes it %d×%d pixels", b.Dx(), b.Dy(), w, h)
 		}
-		dst := image.NewRGBA(image.Rect(0, 0, w, h))
-		draw.BiLinear.Scale(dst, dst.Bounds(), m.RGBA, b, draw.Src, nil)
-		m.RGBA, b = dst, dst.Bounds()
+		m.RGBA = scale(m.RGBA, w, h)
+		b = m.Bounds()
 	}
 	if p.Crop == nil {
 		return m, nil

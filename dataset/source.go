@@ -145,12 +145,8 @@ func (b *binding) convert(t *tensor.Tensor) (*tensor.Tensor, error) {
 	if !slices.Equal(t.Shape(), b.given) {
 		return nil, fmt.Errorf("its shape is %v, the first record's is %v", t.Shape(), b.given)
 	}
-	if t.Elem().IsFloat() {
-		for i, x := range t.Float64s() {
-			if math.IsNaN(x) || math.IsInf(x, 0) {
-				return nil, fmt.Errorf("number %d is %v", i, x)
-			}
-		}
+	if err := finite(t); err != nil {
+		return nil, err
 	}
 	t = t.Reshape(b.shape...)
 	switch {
@@ -181,6 +177,24 @@ func (b *binding) convert(t *tensor.Tensor) (*tensor.Tensor, error) {
 		}
 	}
 	return tensor.FromInt64s(b.elem, whole, t.Shape()...), nil
+}
+
+// finite reports the first NaN or infinity.
+func finite(t *tensor.Tensor) error {
+	if x, ok := t.Container().([]float32); ok {
+		for i, v := range x {
+			if v-v != 0 {
+				return fmt.Errorf("number %d is %v", i, v)
+			}
+		}
+	} else if t.Elem().IsFloat() {
+		for i, v := range t.Float64s() {
+			if v-v != 0 {
+				return fmt.Errorf("number %d is %v", i, v)
+			}
+		}
+	}
+	return nil
 }
 
 // tensors reads and preprocesses record i.
