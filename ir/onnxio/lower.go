@@ -108,17 +108,14 @@ var moves = map[string]bool{
 	"Concat": true, "Squeeze": true, "Unsqueeze": true, "Flatten": true, "Expand": true, "Tile": true,
 }
 
-// widen puts constants of types that ONNX lacks, such as i5, into the next
-// wider one. That keeps the meaning only where elements are moved or read as
+// widen puts constants of types that ONNX lacks, such as i5, or that the opset
+// lacks, such as i4 before 21, into the next wider one. That keeps the meaning only where elements are moved or read as
 // numbers; arithmetic on odd widths has to be lowered by a dialect before.
 func (l *lowered) widen(g *ir.Graph, opset, best int, u *Unsupported) {
 	r := ir.NewRewriter(g)
 	for _, v := range g.Consts {
 		e := v.Type.Elem
-		if since(e) > opset {
-			u.Problems = append(u.Problems, Problem{"%" + v.Name, fmt.Sprintf("element type %v needs opset %d, writing %d", e, since(e), opset)})
-		}
-		if e.ONNXType() != 0 {
+		if e.ONNXType() != 0 && since(e) <= opset {
 			continue
 		}
 		wide, from := container(e, best)

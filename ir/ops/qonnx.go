@@ -11,7 +11,8 @@ import (
 )
 
 // The operators of QONNX, in each of the domains in which they are found in
-// files. They exist on reading only: Import turns them into ours.
+// files. Import turns them into ours; they are in graphs only that are about to
+// be written, and have no evaluation.
 var _ = func() int {
 	quant := []ir.AttrSpec{
 		{Name: "signed", Kind: ir.IntAttr, Default: int64(1)},
@@ -25,10 +26,10 @@ var _ = func() int {
 	}
 	for _, domain := range []string{"qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general"} {
 		for _, name := range []string{"Quant", "IntQuant"} {
-			define(ir.Op{Name: domain + "." + name, Doc: "QONNX Quant; read as thriftc.Quant.", In: "X, scale, zeropt, bitwidth", Out: "Y", Attrs: quant, Import: importQuant})
+			define(ir.Op{Name: domain + "." + name, Doc: "QONNX Quant; read as thriftc.Quant.", In: "X, scale, zeropt, bitwidth", Out: "Y", Attrs: quant, Infer: sameType, Import: importQuant})
 		}
-		define(ir.Op{Name: domain + ".BipolarQuant", Doc: "QONNX BipolarQuant; read as thriftc.BipolarQuant.", In: "X, scale", Out: "Y", Import: importBipolarQuant})
-		define(ir.Op{Name: domain + ".Trunc", Doc: "QONNX Trunc; read as thriftc.Trunc.", In: "X, scale, zeropt, in_bitwidth, rest*", Out: "Y", Attrs: trunc, Import: importTrunc})
+		define(ir.Op{Name: domain + ".BipolarQuant", Doc: "QONNX BipolarQuant; read as thriftc.BipolarQuant.", In: "X, scale", Out: "Y", Infer: sameType, Import: importBipolarQuant})
+		define(ir.Op{Name: domain + ".Trunc", Doc: "QONNX Trunc; read as thriftc.Trunc.", In: "X, scale, zeropt, in_bitwidth, rest*", Out: "Y", Attrs: trunc, Infer: sameType, Import: importTrunc})
 		define(ir.Op{Name: domain + ".FloatQuant", Doc: "QONNX FloatQuant; refused.", In: "X*", Out: "Y", Import: refuse})
 	}
 	return 0

@@ -1,0 +1,214 @@
+// Package onnx writes quantised graphs in the dialects of ONNX that other
+// tools read. A graph's quantisers (thriftc.Quant, and DequantizeLinear of
+// constant integers) become:
+//
+//   - qdq: QuantizeLinear → DequantizeLinear, one DequantizeLinear for each
+//     consumer so that ONNX Runtime fuses them with the operators around;
+//     weights are integers and DequantizeLinear;
+//   - qcdq: the same, and every range that is narrower than its 8-bit integers
+//     is said by a Clip of the integers, weights included;
+//   - qonnx: Quant and BipolarQuant of QONNX; weights are floats that lie on
+//     the grid of their Quant.
+//
+// What a dialect cannot say with exactly the same results is refused.
+package onnx
+
+import (
+	"fmt"
+	"slices"
+
+	"thriftc/backends"
+	"thriftc/ir"
+	"thriftc/ir/tensor"
+)
+
+// Format is a dialect of ONNX for quantised graphs.
+type Format string
+
+// The dialects.
+const (
+	QDQ   Format = "qdq"
+	QCDQ  Format = "qcdq"
+	QONNX Format = "qonnx"
+)
+
+// Formats lists the dialects.
+var Formats = []Format{QDQ, QCDQ, QONNX}
+
+// Lower returns a copy of g in the given dialect, to be written at the given
+// opset; g is not changed. When a node cannot be said in the dialect the graph
+// is nil and every such node is listed.
+func Lower(g *ir.Graph, f Format, opset int) (*ir.Graph, []backends.Problem) {
+	if !slices.Contains(Formats, f) {
+		return nil, []backends.Problem{{Reason: fmt.Sprintf("format %q is not known, expected one of %q", string(f), Formats)}}
+	}
+	if f == QCDQ && opset < 13 {
+		return nil, []backends.Problem{{Reason: fmt.Sprintf("qcdq needs opset 13, because Clip of 8-bit integers is not in older ones; writing %d", opset)}}
+	}
+	c := g.Clone()
+	l := &lowering{format: f, opset: opset}
+	l.graph(c)
+	if l.problems != nil {
+		return nil, l.problems
+	}
+	return c, nil
+}
+
+type lowering struct {
+	format   Format
+	opset    int
+	problems []backends.Problem
+
+	r       *ir.Rewriter // of the graph at hand
+	weights map[weightKey]*ir.Value
+}
+
+func (l *lowering) problem(n *ir.Node, format string, args ...any) {
+	l.problems = append(l.problems, backends.Problem{Node: n.Label(), Reason: fmt.Sprintf(format, args...)})
+}
+
+func (l *lowering) graph(g *ir.Graph) {
+	for _, n := range g.Nodes {
+		for _, b := range n.Bodies() {
+			l.graph(b)
+		}
+	}
+	l.r, l.weights = ir.NewRewriter(g), map[weightKey]*ir.Value{}
+	for _, n := range slices.Clone(g.Nodes) {
+		switch n.Op.Name {
+		case "thriftc.Quant", "thriftc.BipolarQuant":
+			l.quantiser(n)
+		case "thriftc.Trunc":
+			l.trunc(n)
+		case "DequantizeLinear":
+			l.weight(n)
+		}
+	}
+	if l.format != QONNX && l.problems == nil {
+		l.onePerConsumer()
+	}
+	l.r.RemoveUnusedConsts()
+}
+
+func (l *lowering) quantiser(n *ir.Node) {
+	if l.format == QONNX {
+		l.qonnxQuant(n)
+		return
+	}
+	if b := n.ConstIn(3); l.format == QCDQ && b != nil && b.Float32s()[0] > 8 {
+		l.problem(n, "qcdq has at most 8 bits for activations, this quantiser has %v", b.Float32s()[0])
+		return
+	}
+	if err := n.Op.Export(l.r, n, l.opset); err != nil {
+		l.problem(n, "%v", err)
+	}
+}
+
+func (l *lowering) weight(n *ir.Node) {
+	q := n.ConstIn(0)
+	if q == nil {
+		return
+	}
+	if s, ok := n.In[1].Type.Static(); l.opset < 13 && (!ok || tensorLen(s) > 1) {
+		l.problem(n, "scales per channel need opset 13, writing %d", l.opset)
+		return
+	}
+	switch l.format {
+	case QONNX:
+		l.qonnxWeight(n)
+	case QCDQ:
+		l.clipWeight(n)
+	}
+}
+
+// clipWeight stores narrow integers in 8 bits and says their width by a Clip.
+func (l *lowering) clipWeight(n *ir.Node) {
+	q := n.ConstIn(0)
+	e := q.Elem()
+	switch {
+	case n.Int("block_size") != 0:
+		l.problem(n, "qcdq has no scales for blocks of a channel")
+		return
+	case !e.IsInt() || e.Bits() == 8 || e == tensor.I32:
+		return
+	case e.Bits() > 8:
+		l.problem(n, "qcdq has at most 8 bits for weights, these have %d", e.Bits())
+		return
+	}
+	wide := tensor.U8
+	if e.IsSigned() {
+		wide = tensor.I8
+	}
+	constant := func(name string, t *tensor.Tensor) *ir.Value {
+		return l.r.Const(name, tensor.FromInt64s(wide, t.Int64s(), t.Shape()...))
+	}
+	name := n.In[0].Name
+	lo, hi := e.Range()
+	clip, err := l.r.Before(n).Add("Clip", "", nil, []*ir.Value{
+		constant(name+"_8bit", q),
+		constant(name+"_min", tensor.FromInt64s(wide, []int64{lo})),
+		constant(name+"_max", tensor.FromInt64s(wide, []int64{hi})),
+	}, name+"_clipped")
+	if err != nil {
+		l.problem(n, "%v", err)
+		return
+	}
+	in := []*ir.Value{clip.Out[0], n.In[1]}
+	if z := n.Input(2); z != nil {
+		if !z.IsConst() {
+			l.problem(n, "the zero point is computed")
+			return
+		}
+		in = append(in, constant(z.Name+"_8bit", z.Data))
+	}
+	l.r.SetInputs(n, in...)
+}
+
+// onePerConsumer gives every use of a DequantizeLinear's result one of its own.
+func (l *lowering) onePerConsumer() {
+	g := l.r.Graph()
+	for _, n := range slices.Clone(g.Nodes) {
+		if n.Op.Name != "DequantizeLinear" {
+			continue
+		}
+		uses := usesInOrder(n.Out[0])
+		if n.Out[0].IsOutput() && len(uses) > 0 {
+			uses = append([]ir.Use{{}}, uses...) // the output keeps the first
+		}
+		for i, u := range uses {
+			if i == 0 {
+				continue
+			}
+			label := ""
+			if n.Name != "" {
+				label = fmt.Sprintf("%s_%d", n.Name, i)
+			}
+			m, err := l.r.After(n).Add("DequantizeLinear", label, slices.Clone(n.Attrs), slices.Clone(n.In), fmt.Sprintf("%s_%d", n.Out[0].Name, i))
+			if err != nil {
+				l.problem(n, "%v", err)
+				return
+			}
+			l.r.SetInput(u.Node, u.Index, m.Out[0])
+		}
+	}
+}
+
+// usesInOrder returns the uses of v in the order of the nodes, those in
+// subgraphs after the others.
+func usesInOrder(v *ir.Value) []ir.Use {
+	at := map[*ir.Node]int{}
+	v.Graph().Walk(func(n *ir.Node) { at[n] = len(at) })
+	uses := slices.Clone(v.Uses())
+	slices.SortFunc(uses, func(a, b ir.Use) int {
+		if a.Node != b.Node {
+			return at[a.Node] - at[b.Node]
+		}
+		return a.Index - b.Index
+	})
+	return uses
+}
+
+func tensorLen(shape []int) int {
+	n, _ := tensor.NumElems(shape)
+	return n
+}
