@@ -18,8 +18,12 @@ import (
 	"testing"
 
 	"thriftc/ir"
+	"thriftc/ir/onnxio"
 	"thriftc/ir/tensor"
+	"thriftc/passes"
 )
+
+var _ passes.Samples = (*Source)(nil)
 
 // put writes a file of the test's folder, with its parents.
 func put(t *testing.T, dir, name string, data []byte) {
@@ -56,6 +60,19 @@ func npyOf(t *testing.T, x *tensor.Tensor) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+func pbOf(t *testing.T, x *tensor.Tensor) []byte {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "x.pb")
+	if err := onnxio.WriteTensor(file, "x", x); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func idxOf(shape []int, data []byte) []byte {
@@ -172,6 +189,10 @@ func TestKinds(t *testing.T) {
 		{"raw", "kind: raw\nfiles: [q.i8]\nelem: int8\nshape: [2, 2]\nlabels: l.csv\ncolumns: [index, label]\npreprocess: {offset: 1, scale: 0.5}",
 			map[string][]byte{"q.i8": {255, 0, 0, 0, 3, 0, 0, 0}, "l.csv": []byte("0,1\n1,0\n")},
 			ir.TensorType(tensor.F32, ir.Symbol("N"), ir.Fixed(1), ir.Fixed(2), ir.Fixed(2)), []int{1, 0}, []float64{-1, 1}},
+		{"onnx-pairs", "kind: onnx-pairs\npath: d", map[string][]byte{
+			"d/test_data_set_10/input_0.pb": pbOf(t, f32s), "d/test_data_set_10/output_0.pb": pbOf(t, y),
+			"d/test_data_set_2/input_0.pb": pbOf(t, tensor.Of([]float32{9, 9}, 1, 2)), "d/model.onnx": nil},
+			ir.TensorType(tensor.F32, ir.Symbol("N"), ir.Fixed(2)), []int{-1, -1, -1, -1}, []float64{9, 1, 3, 5}},
 		{"to integers", "kind: raw\nfiles: [q.u8]\nelem: uint8\nshape: [2]",
 			map[string][]byte{"q.u8": {5, 0, 3, 0}},
 			ir.TensorType(tensor.I64, ir.Symbol("N"), ir.Fixed(2)), []int{-1, -1}, []float64{5, 3}},
@@ -266,6 +287,11 @@ func TestErrors(t *testing.T) {
 		{"npz twice", "kind: npz\npath: a.npz", map[string][]byte{"a.npz": npzOf(t, zip.Store, "q.npy", f32(1), "q.npy", f32(1))}, vec, []string{`two arrays "q"`}},
 		{"npz counts", "kind: npz\npath: a.npz", map[string][]byte{"a.npz": npzOf(t, zip.Store, "x.npy", f32(1), "q.npy", f32(1, 2))}, vec, []string{`array "q" has 2 records, "x" has 1`}},
 		{"npz labels", "kind: npz\npath: a.npz\nlabels: y", map[string][]byte{"a.npz": npzOf(t, zip.Store, "x.npy", f32(1), "y.npy", f32(1))}, vec, []string{`array "y": labels must be one whole number per record`}},
+		{"pairs", "kind: onnx-pairs\npath: d", map[string][]byte{"d/x": nil}, vec, []string{"neither input_0.pb nor test_data_set_* folders"}},
+		{"pairs gap", "kind: onnx-pairs", map[string][]byte{"input_0.pb": pbOf(t, tensor.Of([]float32{1}, 1, 1)), "input_2.pb": nil}, vec, []string{"input_1.pb is missing among 2 files"}},
+		{"pairs bytes", "kind: onnx-pairs", map[string][]byte{"input_0.pb": {1, 2, 3}}, vec, []string{"input_0.pb: "}},
+		{"pairs scalar", "kind: onnx-pairs", map[string][]byte{"input_0.pb": pbOf(t, tensor.Scalar[float32](1))}, vec, []string{"input_0.pb is f32[]; inputs need one common"}},
+		{"pairs inputs", "kind: onnx-pairs", map[string][]byte{"input_0.pb": pbOf(t, tensor.Of([]float32{1}, 1, 1)), "input_1.pb": pbOf(t, tensor.Of([]float32{1}, 1, 1))}, vec, []string{"gives 2 input(s), the model has 1: x f32[N,1]"}},
 		{"raw size", "kind: raw\npath: q\nelem: int8\nshape: 2", map[string][]byte{"q": {1, 2, 3}}, vec, []string{"q: 3 bytes are not a whole number of records of shape [2]"}},
 	}
 	for _, c := range cases {

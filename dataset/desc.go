@@ -45,6 +45,7 @@ var kinds = []struct {
 	{"idx", []string{"split", "files"}, nil, openIDX},
 	{"npy", []string{"files", "labels", "label_column", "columns"}, nil, openNPY},
 	{"npz", []string{"files", "labels", "label_column", "columns"}, nil, openNPZ},
+	{"onnx-pairs", nil, nil, openPairs},
 	{"raw", []string{"files", "labels", "label_column", "columns", "elem", "shape"}, []string{"elem", "shape"}, openRaw},
 }
 

@@ -52,6 +52,7 @@ func FuzzData(f *testing.F) {
 		"kind: raw\npath: raw\nelem: int8\nshape: 1\nlabels: data",
 		"kind: image-list\nlabels: data",
 		"kind: image-list\nfiles: data\ntile: 1\nlabels: table",
+		"kind: onnx-pairs",
 	}
 	f.Add(uint8(0), cifarRecord(1, 2))
 	f.Add(uint8(1), append([]byte{1}, cifarRecord(1, 2)...))
@@ -66,7 +67,7 @@ func FuzzData(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind uint8, data []byte) {
 		desc := descs[int(kind)%len(descs)]
 		dir := t.TempDir()
-		for name, b := range map[string][]byte{"data": data, "data.gz": data, "raw": {1, 2}, "table": []byte("label\n1\n"), "desc.yaml": []byte(desc)} {
+		for name, b := range map[string][]byte{"data": data, "data.gz": data, "input_0.pb": data, "raw": {1, 2}, "table": []byte("label\n1\n"), "desc.yaml": []byte(desc)} {
 			if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
 				t.Fatal(err)
 			}

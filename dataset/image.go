@@ -8,7 +8,6 @@ import (
 	_ "image/png"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 
@@ -189,10 +188,7 @@ func openSheets(d *desc, labels []int) (*store, error) {
 	cache := &sheetCache{sheets: map[int]picture{}}
 	s := &store{n: len(labels), labels: labels}
 	at := func(i int) (sheet, tile int) {
-		sheet, found := slices.BinarySearch(first, i)
-		if !found {
-			sheet--
-		}
+		sheet = partOf(first, i)
 		return sheet, i - first[sheet]
 	}
 	s.name = func(i int) string {
