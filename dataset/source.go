@@ -305,4 +305,3 @@ func (s *Source) sample(read func(int) (record, error), i int) ([]*tensor.Tensor
 	}
 	return out, nil
 }
-
