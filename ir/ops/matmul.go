@@ -100,7 +100,7 @@ func matmul[T number](a, b *tensor.Tensor) (*tensor.Tensor, error) {
 	ai := broadcastWalk(as[:max(len(as)-2, 0)], batch)
 	bi := broadcastWalk(bs[:max(len(bs)-2, 0)], batch)
 	for i := range sizeOf(batch) {
-		product(y[i*m*n:], x[ai[i]*m*k:], w[bi[i]*k*n:], m, k, n)
+		mulAdd(y[i*m*n:], x[ai[i]*m*k:], w[bi[i]*k*n:], m, k, n)
 	}
 	return fromNumbers(a.Elem(), y, shape...), nil
 }
@@ -121,8 +121,8 @@ func broadcastWalk(from, to []int) []int {
 	return out
 }
 
-// product adds the m×k matrix a times the k×n matrix b to y, k in order.
-func product[T number](y, a, b []T, m, k, n int) {
+// mulAdd adds the m×k matrix a times the k×n matrix b to y, k in order.
+func mulAdd[T number](y, a, b []T, m, k, n int) {
 	for i := range m {
 		for j := range k {
 			axpy(y[i*n:], 1, b[j*n:], 1, a[i*k+j], n)
@@ -215,7 +215,7 @@ func gemm[T number](n *ir.Node, in []*tensor.Tensor) (*tensor.Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	product(y, a, b, as[0], as[1], bs[1])
+	mulAdd(y, a, b, as[0], as[1], bs[1])
 	if alpha := T(n.Float("alpha")); alpha != 1 {
 		for i, v := range y {
 			y[i] = T(v * alpha)

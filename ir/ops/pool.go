@@ -384,7 +384,7 @@ func mapPlanes[T float](n *ir.Node, x *tensor.Tensor, f func(n *ir.Node, x []T) 
 var (
 	_ = globalPool(ir.Op{Name: "GlobalAveragePool", Since: 1,
 		Doc: "The mean over all spatial positions: their sum in the order of reductions (f32.Sum), divided by their number.",
-	}, mean[float32], mean[float64])
+	}, planeMean[float32], planeMean[float64])
 	_ = globalPool(ir.Op{Name: "GlobalMaxPool", Since: 1,
 		Doc: "The greatest element over all spatial positions, compared in row-major order; a NaN counts only as the first.",
 	}, greatest[float32], greatest[float64])
@@ -393,7 +393,7 @@ var (
 	}, lpNorm[float32], lpNorm[float64])
 )
 
-func mean[T float](_ *ir.Node, x []T) T { return f32.Sum(x) / T(len(x)) }
+func planeMean[T float](_ *ir.Node, x []T) T { return mean(x) }
 
 func greatest[T float](_ *ir.Node, x []T) T {
 	best := x[0]
