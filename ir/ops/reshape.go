@@ -21,50 +21,6 @@ var _ = define(ir.Op{
 	Eval: func(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) { return results(in[0]) },
 })
 
-var _ = define(ir.Op{
-	Name:  "Constant",
-	Doc:   "A constant; read as a constant of the graph, never present in one.",
-	Since: 1,
-	Out:   "output",
-	Attrs: []ir.AttrSpec{
-		{Name: "value", Kind: ir.TensorAttr, Doc: "the value"},
-		{Name: "value_int", Kind: ir.IntAttr, Doc: "a scalar i64"},
-		{Name: "value_ints", Kind: ir.IntsAttr, Doc: "a vector of i64"},
-		{Name: "value_float", Kind: ir.FloatAttr, Doc: "a scalar f32"},
-		{Name: "value_floats", Kind: ir.FloatsAttr, Doc: "a vector of f32"},
-	},
-	Import: func(r *ir.Rewriter, n *ir.Node, opset int) error {
-		t, err := constantValue(n)
-		if err != nil {
-			return err
-		}
-		c := r.Const(n.Out[0].Name, t)
-		r.ReplaceUses(n.Out[0], c)
-		r.Erase(n)
-		r.Rename(c, n.Out[0].Name)
-		return nil
-	},
-})
-
-func constantValue(n *ir.Node) (*tensor.Tensor, error) {
-	if len(n.Attrs) != 1 {
-		return nil, fmt.Errorf("has %d attributes, expected one value", len(n.Attrs))
-	}
-	switch v := n.Attrs[0].Value.(type) {
-	case *tensor.Tensor:
-		return v, nil
-	case int64:
-		return tensor.Scalar(v), nil
-	case []int64:
-		return tensor.Of(v, len(v)), nil
-	case float32:
-		return tensor.Scalar(v), nil
-	case []float32:
-		return tensor.Of(v, len(v)), nil
-	}
-	return nil, fmt.Errorf("attribute %s is not supported", n.Attrs[0].Name)
-}
-
 var zeroF32 = tensor.Of([]float32{0}, 1)
 
 var _ = define(ir.Op{

@@ -97,7 +97,13 @@ func importResize(r *ir.Rewriter, n *ir.Node, opset int) error {
 		}
 	}
 	if n.Str("coordinate_transformation_mode") == "tf_half_pixel_for_nn" {
-		return errors.New("coordinate_transformation_mode tf_half_pixel_for_nn is not supported")
+		// Up to opset 12: half_pixel without its last step of −0.5, which another rounding makes good.
+		nearest, ok := map[string]string{"floor": "round_prefer_ceil", "round_prefer_floor": "ceil"}[n.Str("nearest_mode")]
+		if !ok || n.Str("mode") != "nearest" {
+			return fmt.Errorf("tf_half_pixel_for_nn with mode %s and nearest_mode %s is not supported", n.Str("mode"), n.Str("nearest_mode"))
+		}
+		r.SetAttr(n, "coordinate_transformation_mode", "half_pixel")
+		r.SetAttr(n, "nearest_mode", nearest)
 	}
 	return nil
 }
