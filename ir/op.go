@@ -23,6 +23,9 @@ type Op struct {
 	// optional one, "*" a last one that repeats any number of times.
 	In, Out string
 	Attrs   []AttrSpec
+	// Random: evaluating twice may give different results, so that nodes are
+	// neither computed at compile time nor merged.
+	Random bool
 
 	// Infer returns the output types from the input types, attributes and
 	// constant inputs. Dimensions it cannot tell are Unknown; inputs that

@@ -299,6 +299,21 @@ func (r *Rewriter) ReplaceUses(old, v *Value) {
 	}
 }
 
+// Bypass makes every use of old, in subgraphs too, a use of v, which must be
+// defined wherever old is. Where old is an output of its graph it stays one
+// unless v can take its place under its name: v must be computed by a node of
+// the same graph and be no output yet. Bypass reports whether old is unused afterwards.
+func (r *Rewriter) Bypass(old, v *Value) bool {
+	if !old.IsOutput() || v.Kind == Result && v.graph == old.graph && !v.IsOutput() {
+		r.ReplaceUses(old, v)
+	} else {
+		for _, u := range slices.Clone(old.uses) {
+			r.SetInput(u.Node, u.Index, v)
+		}
+	}
+	return old.Unused()
+}
+
 // Rename gives v a new name, made unique if it is taken.
 func (r *Rewriter) Rename(v *Value, name string) {
 	if v.Name == name {
