@@ -80,7 +80,7 @@ func (p *pass) Run(c *passes.Context, g *ir.Graph) error {
 type folder struct {
 	c         *passes.Context
 	maxGrowth int
-	growth    int                      // of all results so far
+	growth    int                     // of all results so far
 	inferred  map[*ir.Value]*ir.Value // what inference finds from the inputs alone
 
 	folded, shapes, inlined, tooLarge int
