@@ -213,3 +213,9 @@ func quantStage(s *simd.Set, n *ir.Node, v *ir.Value, shape []int) (stage, bool)
 		s.Quant(row, row, q.Scale[ch], lo[z], hi[z])
 	}}, true
 }
+
+// addStage adds p, which has one element or one per index along axis 1.
+func addStage(s *simd.Set, p []float32, shape []int) stage {
+	return perChannel(p, shape, func(row []float32, c float32) { s.AddScalar(row, row, c) },
+		func(row, c []float32) { s.Add(row, row, c) })
+}

@@ -12,13 +12,16 @@ type source struct {
 	in     []*ir.Value
 	stages []stage // those that belong to the node itself, such as a bias
 	make   func(stages []stage) kernel
+	flat   bool // only flat stages may follow
 }
 
 // sources are the operators that have a kernel. A function returns false for a
 // node that its kernel cannot compute. It is called for nodes with one output, of
 // type f32 and known shape.
 var sources = map[string]func(x *executable, n *ir.Node) (source, bool){
-	"Conv": convSource,
+	"Conv":   convSource,
+	"Gemm":   gemmSource,
+	"MatMul": matmulSource,
 }
 
 // units chooses how each node of g is computed, in the order of execution.
@@ -62,7 +65,7 @@ func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node
 			break
 		}
 		s, ok := stageOf(x.set, m, v)
-		if !ok {
+		if !ok || src.flat && !s.flat {
 			break
 		}
 		stages = append(stages, s)
@@ -160,7 +163,5 @@ func biasStages(x *executable, b *ir.Value, shape []int) ([]stage, bool) {
 	if !b.HasData() || b.Data.Elem() != tensor.F32 || b.Data.Len() != shape[1] {
 		return nil, false
 	}
-	s := x.set
-	return []stage{perChannel(b.Data.Float32s(), shape, func(row []float32, c float32) { s.AddScalar(row, row, c) },
-		func(row, c []float32) { s.Add(row, row, c) })}, true
+	return []stage{addStage(x.set, b.Data.Float32s(), shape)}, true
 }
