@@ -44,9 +44,9 @@ func (b *builder) node(op string, in []*ir.Value, attrs ...any) *ir.Value {
 }
 
 // check compares the engine with the reference on the graph whose output is v,
-// for all kernels and several numbers of threads; evaluated is how many nodes
-// the engine may leave to their operators.
-func (b *builder) check(what string, v *ir.Value, evaluated int) {
+// for all kernels and several numbers of threads; others is how many nodes
+// the engine leaves to their operators.
+func (b *builder) check(what string, v *ir.Value, others int) {
 	b.t.Helper()
 	b.Output(v)
 	g := b.Graph()
@@ -68,18 +68,16 @@ func (b *builder) check(what string, v *ir.Value, evaluated int) {
 		}
 		left := 0
 		for _, s := range x.(*executable).plans[0].steps {
-			if s.kind == fallback {
+			if s.kind == evaluated {
 				left++
 			}
 		}
-		if left != evaluated {
-			b.t.Errorf("%s: %d nodes are left to their operators, want %d", what, left, evaluated)
+		if left != others {
+			b.t.Errorf("%s: %d nodes are left to their operators, want %d", what, left, others)
 		}
 		x.Close()
 	}
 }
-
-const fallback = evaluated
 
 func TestElementwise(t *testing.T) {
 	for seed, shape := range [][]int{{2, 3, 5, 7}, {3, 40}, {100}, {}, {0, 3, 2, 2}, {2, 70, 1, 1}, {1, 2, 200, 100}} {
