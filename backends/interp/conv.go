@@ -207,6 +207,10 @@ const (
 	tileFloats    = 96 << 10
 )
 
+// maxPlanes bounds the floats copied for one row of outputs; more would take an
+// absurd dilation.
+const maxPlanes = 64 << 20
+
 func newConv(s *simd.Set, w window, weights *panels, threads int, stages []stage) *conv {
 	v := &conv{set: s, w: w, weights: weights, stages: stages}
 	if w.n*w.oc*w.oh*w.ow == 0 {
@@ -316,13 +320,23 @@ func (v *conv) store(t *convTile, results, y []float32, image, oc, row int, othe
 
 // convSource is Conv with one or two spatial dimensions and constant weights.
 func convSource(x *executable, n *ir.Node) (source, bool) {
-	w, ok := windowOf(n)
-	if !ok || !n.In[1].HasData() {
+	g, ok := flatWindow(n)
+	if !ok || !n.In[1].HasData() || n.In[0].Type.Elem != tensor.F32 {
 		return source{}, false
 	}
 	shape, _ := n.Out[0].Type.Static()
+	in, _ := n.In[0].Type.Static()
+	w := window{
+		n: in[0], ic: in[1], ih: g.In[0], iw: g.In[1],
+		oc: shape[1], oh: g.Out[0], ow: g.Out[1],
+		kh: g.Kernel[0], kw: g.Kernel[1],
+		sh: g.Stride[0], sw: g.Stride[1],
+		dh: g.Dilation[0], dw: g.Dilation[1],
+		top: g.PadLo[0], left: g.PadLo[1],
+		groups: n.Int("group"),
+	}
 	bias, ok := biasStages(x, n.Input(2), shape)
-	if !ok {
+	if !ok || newConvTile(x.set, &w, 1, 1).planes > maxPlanes || !finite(n.In[1].Data.Float32s()) {
 		return source{}, false
 	}
 	t := n.In[1].Data
@@ -334,53 +348,8 @@ func convSource(x *executable, n *ir.Node) (source, bool) {
 	}}, true
 }
 
-// windowOf returns the geometry of a Conv node over f32.
-func windowOf(n *ir.Node) (window, bool) {
-	in, ok1 := n.In[0].Type.Static()
-	k, ok2 := n.In[1].Type.Static()
-	out, ok3 := n.Out[0].Type.Static()
-	if !ok1 || !ok2 || !ok3 || n.In[0].Type.Elem != tensor.F32 || n.In[1].Type.Elem != tensor.F32 {
-		return window{}, false
-	}
-	d := len(in) - 2
-	if d < 1 || d > 2 || slices.Contains(k, 0) {
-		return window{}, false
-	}
-	ints := func(name string, def, count int) []int {
-		out := make([]int, count)
-		for i := range out {
-			out[i] = def
-		}
-		for i, v := range n.Ints(name) {
-			out[i] = int(v)
-		}
-		return out
-	}
-	strides, dilations, pads := ints("strides", 1, d), ints("dilations", 1, d), ints("pads", 0, 2*d)
-	begin := pads[:d]
-	if auto := n.Str("auto_pad"); auto != "" && auto != "NOTSET" {
-		clear(begin)
-		for i := range d {
-			total := max(0, (out[2+i]-1)*strides[i]+(k[2+i]-1)*dilations[i]+1-in[2+i])
-			switch auto {
-			case "SAME_UPPER":
-				begin[i] = total / 2
-			case "SAME_LOWER":
-				begin[i] = total - total/2
-			}
-		}
-	}
-	if d == 1 { // one row
-		in, k, out = slices.Insert(in, 2, 1), slices.Insert(k, 2, 1), slices.Insert(out, 2, 1)
-		strides, dilations, begin = slices.Insert(strides, 0, 1), slices.Insert(dilations, 0, 1), []int{0, begin[0]}
-	}
-	return window{
-		n: in[0], ic: in[1], ih: in[2], iw: in[3],
-		oc: out[1], oh: out[2], ow: out[3],
-		kh: k[2], kw: k[3],
-		sh: strides[0], sw: strides[1],
-		dh: dilations[0], dw: dilations[1],
-		top: begin[0], left: begin[1],
-		groups: n.Int("group"),
-	}, true
+// finite reports whether no element is infinite or NaN. Such weights would meet
+// the zeros of the padding, which the operator skips.
+func finite(x []float32) bool {
+	return !slices.ContainsFunc(x, func(v float32) bool { return v-v != 0 })
 }

@@ -2,6 +2,7 @@ package interp
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -119,4 +120,136 @@ func TestQuant(t *testing.T) {
 			}
 		}
 	}
+}
+
+// spatial returns random attributes of a convolution or pooling over planes of
+// size h×w with windows of kh×kw.
+func spatial(r *rand.Rand, kh, kw int) []any {
+	a := []any{"strides", []int{1 + r.IntN(3), 1 + r.IntN(3)}, "dilations", []int{1 + r.IntN(2), 1 + r.IntN(2)}}
+	switch r.IntN(4) {
+	case 0:
+		return append(a, "auto_pad", []string{"SAME_UPPER", "SAME_LOWER", "VALID"}[r.IntN(3)])
+	case 1:
+		return a
+	}
+	return append(a, "pads", []int{r.IntN(kh), r.IntN(kw), r.IntN(kh), r.IntN(kw)})
+}
+
+func TestConv(t *testing.T) {
+	for seed := range uint64(100) {
+		b := newBuilder(t, seed)
+		r := b.rand
+		kh, kw := 1+r.IntN(3), 1+r.IntN(4)
+		group := []int{1, 1, 2, 5}[r.IntN(4)]
+		ic, oc := group*(1+r.IntN(4)), group*(1+r.IntN(10))
+		if r.IntN(3) == 0 { // depthwise
+			group = ic
+			oc = ic
+		}
+		attrs := append(spatial(r, kh, kw), "group", group)
+		in := []*ir.Value{b.data(r.IntN(4), ic, 6+r.IntN(10), 8+r.IntN(20)), b.weights(oc, ic/group, kh, kw)}
+		if r.IntN(2) == 0 {
+			in = append(in, b.weights(oc))
+		}
+		v := b.node("Conv", in, attrs...)
+		b.check(fmt.Sprint("conv ", seed, attrs), b.after(v), 0)
+	}
+}
+
+// after adds some of the nodes that usually follow a convolution.
+func (b *builder) after(v *ir.Value) *ir.Value {
+	shape, _ := v.Type.Static()
+	channels := func() *ir.Value {
+		t := normals(b.rand, shape[1])
+		for i, x := range tensor.Data[float32](t) {
+			tensor.Data[float32](t)[i] = x*x + 0.1
+		}
+		return b.Const("c", t)
+	}
+	if b.rand.IntN(2) == 0 {
+		v = b.node("BatchNormalization", []*ir.Value{v, channels(), channels(), channels(), channels()})
+	}
+	if b.rand.IntN(3) == 0 {
+		v = b.node("Add", []*ir.Value{b.data(shape...), v})
+	}
+	switch b.rand.IntN(4) {
+	case 0:
+		v = b.node("Relu", []*ir.Value{v})
+	case 1:
+		v = b.node("Clip", []*ir.Value{v, b.Float("lo", 0), b.Float("hi", 6)})
+	case 2:
+		v = b.node("thriftc.Quant", []*ir.Value{v, b.Float("s", 0.1), b.Float("z", 3), b.Float("bits", 4)})
+	}
+	return v
+}
+
+func TestConvOneDimension(t *testing.T) {
+	b := newBuilder(t, 1)
+	b.check("conv1d", b.node("Conv", []*ir.Value{b.data(2, 4, 50), b.weights(6, 2, 5)}, "group", 2, "pads", []int{1, 2}, "strides", []int{2}), 0)
+}
+
+func TestMatrixProducts(t *testing.T) {
+	for seed := range uint64(40) {
+		b := newBuilder(t, seed)
+		r := b.rand
+		m, k, n := r.IntN(20), r.IntN(30), 1+r.IntN(120)
+		if seed == 0 {
+			m, k = 70, 1100
+		}
+		attrs := []any{"transA", r.IntN(2), "transB", r.IntN(2)}
+		as, bs := []int{m, k}, []int{k, n}
+		if attrs[1] == 1 {
+			as = []int{k, m}
+		}
+		if attrs[3] == 1 {
+			bs = []int{n, k}
+		}
+		in := []*ir.Value{b.data(as...), b.weights(bs...)}
+		if r.IntN(3) == 0 {
+			in[1] = b.data(bs...)
+		}
+		if r.IntN(2) == 0 {
+			in = append(in, b.weights([][]int{{n}, {1, n}, {1}, {}}[r.IntN(4)]...))
+			attrs = append(attrs, "beta", 0.3)
+		}
+		if r.IntN(2) == 0 {
+			attrs = append(attrs, "alpha", 1.7)
+		}
+		b.check(fmt.Sprint("gemm ", seed, m, k, n, attrs), b.after(b.node("Gemm", in, attrs...)), 0)
+	}
+	for i, c := range [][2][]int{{{3, 4}, {4, 50}}, {{2, 3, 4}, {4, 5}}, {{2, 3, 7, 9}, {2, 3, 9, 65}}, {{2, 7, 9}, {1, 9, 5}}} {
+		for _, constant := range []bool{false, true} {
+			b := newBuilder(t, uint64(i))
+			in := []*ir.Value{b.data(c[0]...), nil}
+			if in[1] = b.Const("w", normals(b.rand, c[1]...)); !constant {
+				in[1] = b.data(c[1]...)
+			}
+			b.check(fmt.Sprint("matmul ", c, constant), b.node("Relu", []*ir.Value{b.node("MatMul", in)}), 0)
+		}
+	}
+}
+
+func TestPools(t *testing.T) {
+	for seed := range uint64(60) {
+		b := newBuilder(t, seed)
+		r := b.rand
+		kh, kw := 1+r.IntN(4), 1+r.IntN(4)
+		attrs := append(spatial(r, kh, kw), "kernel_shape", []int{kh, kw}, "ceil_mode", r.IntN(2))
+		op := "MaxPool"
+		if seed%2 == 0 {
+			op = "AveragePool"
+			attrs = append(attrs, "count_include_pad", r.IntN(2))
+		}
+		v := b.node(op, []*ir.Value{b.data(1+r.IntN(2), 1+r.IntN(3), 8+r.IntN(10), 8+r.IntN(30))}, attrs...)
+		b.check(fmt.Sprint(op, seed, attrs), b.after(v), 0)
+	}
+	b := newBuilder(t, 1)
+	b.check("global", b.after(b.node("GlobalAveragePool", []*ir.Value{b.data(2, 5, 7, 9)})), 0)
+}
+
+func TestConvWithInfiniteWeights(t *testing.T) {
+	b := newBuilder(t, 1)
+	w := normals(b.rand, 2, 3, 3, 3)
+	tensor.Data[float32](w)[5] = float32(math.Inf(1))
+	b.check("infinite weight", b.node("Conv", []*ir.Value{b.data(1, 3, 8, 8), b.Const("w", w)}, "pads", []int{1, 1, 1, 1}), 1)
 }

@@ -5,6 +5,7 @@ import (
 
 	"thriftc/backends/interp/simd"
 	"thriftc/ir"
+	"thriftc/ir/f32"
 	"thriftc/ir/ops"
 	"thriftc/ir/tensor"
 )
@@ -79,6 +80,11 @@ func stageOf(s *simd.Set, n *ir.Node, v *ir.Value) (stage, bool) {
 		return clampStage(s, lo, hi), true
 	case "Add", "Sub", "Mul":
 		return arithStage(s, n, v, shape)
+	case "BatchNormalization":
+		if n.In[0] != v {
+			return stage{}, false
+		}
+		return normStage(s, n, shape)
 	case "thriftc.Quant":
 		return quantStage(s, n, v, shape)
 	}
@@ -218,4 +224,33 @@ func quantStage(s *simd.Set, n *ir.Node, v *ir.Value, shape []int) (stage, bool)
 func addStage(s *simd.Set, p []float32, shape []int) stage {
 	return perChannel(p, shape, func(row []float32, c float32) { s.AddScalar(row, row, c) },
 		func(row, c []float32) { s.Add(row, row, c) })
+}
+
+// normStage is BatchNormalization with constant statistics.
+func normStage(s *simd.Set, n *ir.Node, shape []int) (stage, bool) {
+	var p [5][]float32 // scale, bias, mean and variance from 1 on
+	for i := 1; i < 5; i++ {
+		t := n.ConstIn(i)
+		if t == nil || t.Elem() != tensor.F32 || t.Len() != shape[1] {
+			return stage{}, false
+		}
+		p[i] = t.Float32s()
+	}
+	if n.Int("training_mode") != 0 {
+		return stage{}, false
+	}
+	a := make([]float32, shape[1])
+	for c := range a {
+		a[c] = p[1][c] / f32.Sqrt(p[4][c]+n.Float("epsilon"))
+	}
+	inner := innerSize(shape)
+	return stage{apply: func(row, _ []float32, ch, _ int) {
+		if inner > 1 {
+			s.Normalise(row, row, p[3][ch], a[ch], p[2][ch])
+			return
+		}
+		for i := range row {
+			s.Normalise(row[i:i+1], row[i:i+1], p[3][ch+i], a[ch+i], p[2][ch+i])
+		}
+	}}, true
 }

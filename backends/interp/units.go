@@ -19,9 +19,12 @@ type source struct {
 // node that its kernel cannot compute. It is called for nodes with one output, of
 // type f32 and known shape.
 var sources = map[string]func(x *executable, n *ir.Node) (source, bool){
-	"Conv":   convSource,
-	"Gemm":   gemmSource,
-	"MatMul": matmulSource,
+	"AveragePool":       poolSource,
+	"Conv":              convSource,
+	"Gemm":              gemmSource,
+	"GlobalAveragePool": globalMeanSource,
+	"MatMul":            matmulSource,
+	"MaxPool":           poolSource,
 }
 
 // units chooses how each node of g is computed, in the order of execution.

@@ -17,9 +17,9 @@ func (v isa) rows() {
 	v.row("max", 2, 0, func(x, _ regs) { VMAXPS(x[1], x[0], x[0]) })
 	v.row("addScalar", 1, 1, func(x, s regs) { VADDPS(s[0], x[0], x[0]) })
 	v.row("mulScalar", 1, 1, func(x, s regs) { VMULPS(s[0], x[0], x[0]) })
-	v.row("scaleShift", 1, 2, func(x, s regs) {
-		VMULPS(s[0], x[0], x[0])
-		VADDPS(s[1], x[0], x[0])
+	v.row("normalise", 1, 3, func(x, s regs) {
+		VSUBPS(s[0], x[0], x[0])
+		VFMADD213PS(s[2], s[1], x[0])
 	})
 	// A NaN stays one: VMAXPS and VMINPS return their last operand, here the row's.
 	v.row("clamp", 1, 2, func(x, s regs) {

@@ -982,26 +982,27 @@ done:
 	VZEROUPPER
 	RET
 
-// func scaleShiftAVX2(n int, dst *float32, x0 *float32, s0 float32, s1 float32)
-// Requires: AVX
-TEXT ·scaleShiftAVX2(SB), NOSPLIT, $0-32
+// func normaliseAVX2(n int, dst *float32, x0 *float32, s0 float32, s1 float32, s2 float32)
+// Requires: AVX, FMA3
+TEXT ·normaliseAVX2(SB), NOSPLIT, $0-36
 	MOVQ         n+0(FP), AX
 	MOVQ         dst+8(FP), CX
 	MOVQ         x0+16(FP), DX
 	VBROADCASTSS s0+24(FP), Y0
 	VBROADCASTSS s1+28(FP), Y1
+	VBROADCASTSS s2+32(FP), Y2
 	XORQ         BX, BX
 	TESTQ        AX, AX
 	JZ           done
 
 loop:
-	VMOVUPS (DX)(BX*1), Y2
-	VMULPS  Y0, Y2, Y2
-	VADDPS  Y1, Y2, Y2
-	VMOVUPS Y2, (CX)(BX*1)
-	ADDQ    $0x20, BX
-	DECQ    AX
-	JNZ     loop
+	VMOVUPS     (DX)(BX*1), Y3
+	VSUBPS      Y0, Y3, Y3
+	VFMADD213PS Y2, Y1, Y3
+	VMOVUPS     Y3, (CX)(BX*1)
+	ADDQ        $0x20, BX
+	DECQ        AX
+	JNZ         loop
 
 done:
 	VZEROUPPER
@@ -3343,26 +3344,27 @@ done:
 	VZEROUPPER
 	RET
 
-// func scaleShiftAVX512(n int, dst *float32, x0 *float32, s0 float32, s1 float32)
+// func normaliseAVX512(n int, dst *float32, x0 *float32, s0 float32, s1 float32, s2 float32)
 // Requires: AVX, AVX512F
-TEXT ·scaleShiftAVX512(SB), NOSPLIT, $0-32
+TEXT ·normaliseAVX512(SB), NOSPLIT, $0-36
 	MOVQ         n+0(FP), AX
 	MOVQ         dst+8(FP), CX
 	MOVQ         x0+16(FP), DX
 	VBROADCASTSS s0+24(FP), Z0
 	VBROADCASTSS s1+28(FP), Z1
+	VBROADCASTSS s2+32(FP), Z2
 	XORQ         BX, BX
 	TESTQ        AX, AX
 	JZ           done
 
 loop:
-	VMOVUPS (DX)(BX*1), Z2
-	VMULPS  Z0, Z2, Z2
-	VADDPS  Z1, Z2, Z2
-	VMOVUPS Z2, (CX)(BX*1)
-	ADDQ    $0x40, BX
-	DECQ    AX
-	JNZ     loop
+	VMOVUPS     (DX)(BX*1), Z3
+	VSUBPS      Z0, Z3, Z3
+	VFMADD213PS Z2, Z1, Z3
+	VMOVUPS     Z3, (CX)(BX*1)
+	ADDQ        $0x40, BX
+	DECQ        AX
+	JNZ         loop
 
 done:
 	VZEROUPPER

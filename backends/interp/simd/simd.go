@@ -30,7 +30,8 @@ type Set struct {
 
 	add, sub, mul, max   func(n int, dst, x, y *float32)
 	addScalar, mulScalar func(n int, dst, x *float32, s float32)
-	scaleShift, clamp    func(n int, dst, x *float32, s, t float32)
+	clamp                func(n int, dst, x *float32, lo, hi float32)
+	normalise            func(n int, dst, x *float32, mean, a, b float32)
 	quant                func(n int, dst, x *float32, scale, lo, hi, zero float32)
 }
 
@@ -166,16 +167,17 @@ func (s *Set) MulScalar(dst, x []float32, c float32) {
 	}
 }
 
-// ScaleShift sets dst = x · c + d, rounding twice.
-func (s *Set) ScaleShift(dst, x []float32, c, d float32) {
+// Normalise sets dst = (x − mean) · a + b: the difference is rounded, the rest
+// is a fused multiply-add.
+func (s *Set) Normalise(dst, x []float32, mean, a, b float32) {
 	x = x[:len(dst)]
 	n := 0
-	if s.scaleShift != nil && len(dst) >= s.Lanes {
-		s.scaleShift(len(dst)/s.Lanes, &dst[0], &x[0], c, d)
+	if s.normalise != nil && len(dst) >= s.Lanes {
+		s.normalise(len(dst)/s.Lanes, &dst[0], &x[0], mean, a, b)
 		n = len(dst) / s.Lanes * s.Lanes
 	}
 	for i := n; i < len(dst); i++ {
-		dst[i] = float32(x[i]*c) + d
+		dst[i] = f32.FMA(x[i]-mean, a, b)
 	}
 }
 

@@ -55,7 +55,7 @@ func addScalarAVX2(n int, dst *float32, x0 *float32, s0 float32)
 
 func mulScalarAVX2(n int, dst *float32, x0 *float32, s0 float32)
 
-func scaleShiftAVX2(n int, dst *float32, x0 *float32, s0 float32, s1 float32)
+func normaliseAVX2(n int, dst *float32, x0 *float32, s0 float32, s1 float32, s2 float32)
 
 func clampAVX2(n int, dst *float32, x0 *float32, s0 float32, s1 float32)
 
@@ -148,7 +148,7 @@ func addScalarAVX512(n int, dst *float32, x0 *float32, s0 float32)
 
 func mulScalarAVX512(n int, dst *float32, x0 *float32, s0 float32)
 
-func scaleShiftAVX512(n int, dst *float32, x0 *float32, s0 float32, s1 float32)
+func normaliseAVX512(n int, dst *float32, x0 *float32, s0 float32, s1 float32, s2 float32)
 
 func clampAVX512(n int, dst *float32, x0 *float32, s0 float32, s1 float32)
 
