@@ -80,9 +80,10 @@ func (l *lowering) qonnxQuant(n *ir.Node) {
 		return
 	}
 	name := n.Out[0].Name
-	wide := l.replace(n, "Quant", ir.MakeAttrs("signed", 1, "narrow", 0, "rounding_mode", q.Rounding),
+	symmetric := lo == -hi && hi == 1<<(bits-1)-1
+	wide := l.replace(n, "Quant", ir.MakeAttrs("signed", 1, "narrow", symmetric, "rounding_mode", q.Rounding),
 		[]*ir.Value{x, scale, l.r.Float(name+"_zeropt", 0), l.bits(n, bits)})
-	if wide == nil {
+	if least, greatest := ops.QuantRange(bits, true, symmetric); wide == nil || least == lo && greatest == hi {
 		return
 	}
 	step := func(suffix string, k int64) *ir.Value {

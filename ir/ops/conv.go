@@ -25,22 +25,11 @@ rounded at the end.`,
 		if err := checkConv(n, 0, 1); err != nil {
 			return nil, err
 		}
-		x, w := n.In[0].Type, n.In[1].Type
-		if x.Unranked || w.Unranked {
-			return []ir.Type{ir.UnrankedType(x.Elem)}, nil
+		y, err := convType(n, n.In[0].Type.Elem)
+		if err == nil && !y.Unranked {
+			err = checkBias(n, n.In[1].Type.Dims[0])
 		}
-		group := n.Int("group")
-		if c := times(w.Dims[1], group); !c.MayEqual(x.Dims[1]) {
-			return nil, fmt.Errorf("X is %v and W %v in %d groups: X should have %v channels", x, w, group, c)
-		}
-		if m := w.Dims[0]; m.Known() && m.N%group != 0 {
-			return nil, fmt.Errorf("W is %v, its first dimension no multiple of the %d groups", w, group)
-		}
-		if err := checkBias(n, w.Dims[0]); err != nil {
-			return nil, err
-		}
-		dims, err := convDims(n, x, w)
-		return []ir.Type{ir.TensorType(x.Elem, dims...)}, err
+		return []ir.Type{y}, err
 	},
 	Cost: func(n *ir.Node) ir.Cost {
 		y := elemCount(n.Out[0].Type)
@@ -64,6 +53,11 @@ func checkConv(n *ir.Node, data, kernel int) error {
 	if err := wantFloat(n, data, kernel, 2); err != nil {
 		return err
 	}
+	return checkKernel(n, data, kernel)
+}
+
+// checkKernel is checkConv but for the element types.
+func checkKernel(n *ir.Node, data, kernel int) error {
 	x, w := n.In[data].Type, n.In[kernel].Type
 	if !x.Unranked && x.Rank() < 3 {
 		return fmt.Errorf("%s is %v, expected at least three dimensions", portName(n, data), x)
@@ -112,6 +106,23 @@ func times(d ir.Dim, k int) ir.Dim {
 	return ir.Fixed(d.N * k)
 }
 
+// convType returns the type of a convolution of input 0 with input 1 to elements e.
+func convType(n *ir.Node, e tensor.Elem) (ir.Type, error) {
+	x, w := n.In[0].Type, n.In[1].Type
+	if x.Unranked || w.Unranked {
+		return ir.UnrankedType(e), nil
+	}
+	group := n.Int("group")
+	if c := times(w.Dims[1], group); !c.MayEqual(x.Dims[1]) {
+		return ir.Type{}, fmt.Errorf("%s is %v and %s %v in %d groups: %[1]s should have %[6]v channels", portName(n, 0), x, portName(n, 1), w, group, c)
+	}
+	if m := w.Dims[0]; m.Known() && m.N%group != 0 {
+		return ir.Type{}, fmt.Errorf("%s is %v, its first dimension no multiple of the %d groups", portName(n, 1), w, group)
+	}
+	dims, err := convDims(n, x, w)
+	return ir.TensorType(e, dims...), err
+}
+
 // convDims returns the output dimensions of a convolution of x with w.
 func convDims(n *ir.Node, x, w ir.Type) ([]ir.Dim, error) {
 	rank := x.Rank() - 2
@@ -149,7 +160,7 @@ func kernelCount(w ir.Type) int64 {
 	return elemCount(w.WithDims(w.Dims[1:]...))
 }
 
-func conv[T float](n *ir.Node, in []*tensor.Tensor) (*tensor.Tensor, error) {
+func conv[T number](n *ir.Node, in []*tensor.Tensor) (*tensor.Tensor, error) {
 	xs, ws := in[0].Shape(), in[1].Shape()
 	win, err := windowOf(n, ws[2:], len(ws)-2)
 	if err != nil {
@@ -190,7 +201,7 @@ func conv[T float](n *ir.Node, in []*tensor.Tensor) (*tensor.Tensor, error) {
 
 // addBias adds b[c] to every element of channel c of y, whose planes have the
 // given size.
-func addBias[T float](y, b []T, plane int) {
+func addBias[T number](y, b []T, plane int) {
 	for i := range y {
 		y[i] += b[i/plane%len(b)]
 	}
