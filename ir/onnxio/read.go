@@ -604,7 +604,9 @@ func (m *modelReader) build(sc *scope, p *onnxpb.NodeProto, op string, version i
 	}
 	for _, x := range g.Nodes[before:] {
 		if x == n || slices.ContainsFunc(x.Out, func(v *ir.Value) bool { return v != nil && v.Type.Elem == tensor.Invalid }) {
-			if err := inferNode(x); err != nil {
+			// In a subgraph the types of its inputs may not be known yet, and a
+			// branch that never runs may be wrong; the enclosing node's rule judges.
+			if err := inferNode(x); err != nil && g.Parent == nil {
 				return err
 			}
 		}

@@ -352,7 +352,7 @@ var _ = define(ir.Op{
 		in := n.In[0].Type
 		axes, ok := knownInts(n, 1)
 		if in.Unranked {
-			return types(in.WithDims())
+			return types(ir.UnrankedType(in.Elem))
 		}
 		if !ok {
 			if k, known := vectorLen(n.In[1].Type); known && k <= maxRank {
