@@ -308,9 +308,9 @@ var _ = define(ir.Op{
 		case e.IsFloat():
 			return results(tensor.FromFloat32s(e, cumSum(x.Float32s(), x.Shape(), axis, ex, rev), x.Shape()...))
 		}
-		return results(tensor.FromInt64s(x.Elem(), cumSum(x.Int64s(), x.Shape(), axis, ex, rev), x.Shape()...))
+		return results(fromNumbers(x.Elem(), cumSum(x.Int64s(), x.Shape(), axis, ex, rev), x.Shape()...))
 	},
-	Cost: func(n *ir.Node) ir.Cost { return ir.Cost{Adds: staticSize(n.In[0].Type)} },
+	Cost: func(n *ir.Node) ir.Cost { return ir.Cost{Adds: elemCount(n.In[0].Type)} },
 })
 
 func cumSum[T float32 | float64 | int64](x []T, shape []int, axis int, exclusive, reverse bool) []T {

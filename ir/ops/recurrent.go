@@ -62,7 +62,7 @@ func defineRecurrent(name, doc string, kind recurrent, extra ...ir.AttrSpec) *ir
 			if x.Rank() != 3 || w.Rank() != 3 {
 				return ir.Cost{}
 			}
-			return ir.Cost{MACs: staticSize(x.WithDims(x.Dims[:2]...)) * (staticSize(w) + staticSize(n.In[2].Type))}
+			return ir.Cost{MACs: elemCount(x.WithDims(x.Dims[:2]...)) * (elemCount(w) + elemCount(n.In[2].Type))}
 		},
 		Export: func(r *ir.Rewriter, n *ir.Node, opset int) error {
 			if n.Int("layout") != 0 {

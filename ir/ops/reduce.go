@@ -132,7 +132,7 @@ func defineReduce(name string, since int, what string, red reduction) *ir.Op {
 			}
 			return one(reduce(in[0], axes, n.Int("keepdims") != 0, red))
 		},
-		Cost: func(n *ir.Node) ir.Cost { return ir.Cost{Adds: staticSize(n.In[0].Type)} },
+		Cost: func(n *ir.Node) ir.Cost { return ir.Cost{Adds: elemCount(n.In[0].Type)} },
 		Import: func(r *ir.Rewriter, n *ir.Node, opset int) error {
 			if opset < since {
 				toInput(r, n, "axes", 1)
@@ -160,17 +160,6 @@ func defineReduce(name string, since int, what string, red reduction) *ir.Op {
 			return toAttr(r, n, 1, "axes", opset)
 		},
 	})
-}
-
-// staticSize returns the number of elements, symbolic dimensions counting as 1.
-func staticSize(t ir.Type) int64 {
-	s := int64(1)
-	for _, d := range t.Dims {
-		if d.Known() {
-			s *= int64(d.N)
-		}
-	}
-	return s
 }
 
 // reduceAxes returns the axes that a Reduce node names, with in as its inputs.
@@ -288,7 +277,7 @@ func reduce(x *tensor.Tensor, axes []int, keep bool, red reduction) (*tensor.Ten
 	case e.IsFloat():
 		return tensor.FromFloat32s(e, reduceBy(x.Float32s(), x.Shape(), axes, red.f32), shape...), nil
 	default:
-		return tensor.FromInt64s(e, reduceBy(x.Int64s(), x.Shape(), axes, red.int), shape...), nil
+		return fromNumbers(e, reduceBy(x.Int64s(), x.Shape(), axes, red.int), shape...), nil
 	}
 }
 
@@ -410,6 +399,6 @@ func defineArg(name, what string) *ir.Op {
 			}
 			return results(tensor.Of(out, reducedShape(x.Shape(), []int{axis}, n.Int("keepdims") != 0, 1)...))
 		},
-		Cost: func(n *ir.Node) ir.Cost { return ir.Cost{Adds: staticSize(n.In[0].Type)} },
+		Cost: func(n *ir.Node) ir.Cost { return ir.Cost{Adds: elemCount(n.In[0].Type)} },
 	})
 }

@@ -457,15 +457,7 @@ func resizeWeights(n *ir.Node, p resizeAxis, i int) (first int, w []float64) {
 	reach, kernel := 1.0, func(d float64) float64 { return max(0, 1-d) }
 	if n.Str("mode") == "cubic" {
 		a := float64(n.Float("cubic_coeff_a"))
-		reach, kernel = 2, func(d float64) float64 {
-			switch {
-			case d <= 1:
-				return float64(float64(float64((a+2)*d)-(a+3))*float64(d*d)) + 1
-			case d < 2:
-				return float64(float64(float64(float64(a*d)-float64(5*a))*d+float64(8*a))*d) - float64(4*a)
-			}
-			return 0
-		}
+		reach, kernel = 2, func(d float64) float64 { return cubic(d, a) }
 	}
 	start := int(math.Floor(-reach/scale)) + 1
 	first = int(left) + start
@@ -515,7 +507,7 @@ func resizeCost(n *ir.Node) ir.Cost {
 	if in, out := n.In[0].Type, n.Out[0].Type; in.Rank() == out.Rank() {
 		for i := range in.Dims {
 			if in.Dims[i] != out.Dims[i] {
-				cost.MACs += taps * staticSize(out)
+				cost.MACs += taps * elemCount(out)
 			}
 		}
 	}

@@ -141,7 +141,7 @@ func scatter(data, updates *tensor.Tensor, at []int, red string) (*tensor.Tensor
 	case e == tensor.U64:
 		return tensor.Of(scatterWith(tensor.Data[uint64](data), tensor.Data[uint64](updates), at, red), shape...), nil
 	case e.IsInt():
-		return tensor.FromInt64s(e, scatterWith(data.Int64s(), updates.Int64s(), at, red), shape...), nil
+		return fromNumbers(e, scatterWith(data.Int64s(), updates.Int64s(), at, red), shape...), nil
 	}
 	return nil, fmt.Errorf("reduction %s of %v is not defined", red, ir.TypeOf(data))
 }

@@ -89,7 +89,7 @@ var _ = define(ir.Op{
 		r.DeleteAttr(n, "k")
 		return nil
 	},
-	Cost: func(n *ir.Node) ir.Cost { return ir.Cost{Adds: staticSize(n.In[0].Type)} },
+	Cost: func(n *ir.Node) ir.Cost { return ir.Cost{Adds: elemCount(n.In[0].Type)} },
 })
 
 var _ = define(ir.Op{
