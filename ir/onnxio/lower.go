@@ -109,8 +109,9 @@ var moves = map[string]bool{
 }
 
 // widen puts constants of types that ONNX lacks, such as i5, or that the opset
-// lacks, such as i4 before 21, into the next wider one. That keeps the meaning only where elements are moved or read as
-// numbers; arithmetic on odd widths has to be lowered by a dialect before.
+// lacks, such as i4 before 21, into the next wider one. That keeps the meaning
+// only where elements are moved or read as numbers; arithmetic on odd widths
+// has to be lowered by a dialect before.
 func (l *lowered) widen(g *ir.Graph, opset, best int, u *Unsupported) {
 	r := ir.NewRewriter(g)
 	for _, v := range g.Consts {
@@ -127,16 +128,16 @@ func (l *lowered) widen(g *ir.Graph, opset, best int, u *Unsupported) {
 		r.SetData(v, tensor.FromInt64s(wide, v.Data.Int64s(), v.Data.Shape()...))
 	}
 	odd := func(v *ir.Value) bool {
-		return v != nil && v.Type.Elem.ONNXType() == 0 || v != nil && l.widths[v.Name] != tensor.Invalid
+		return v != nil && (v.Type.Elem.ONNXType() == 0 || since(v.Type.Elem) > opset || l.widths[v.Name] != tensor.Invalid)
 	}
 	for _, v := range g.Inputs {
 		if odd(v) {
-			u.Problems = append(u.Problems, Problem{"%" + v.Name, fmt.Sprintf("input of element type %v, which ONNX lacks", v.Type.Elem)})
+			u.Problems = append(u.Problems, Problem{"%" + v.Name, fmt.Sprintf("input of element type %v, which opset %d lacks", v.Type.Elem, opset)})
 		}
 	}
 	for _, n := range g.Nodes {
 		if !moves[n.Op.Name] && (slices.ContainsFunc(n.In, odd) || slices.ContainsFunc(n.Out, odd)) {
-			u.Problems = append(u.Problems, Problem{n.Op.Name + " " + n.Label(), "uses an integer width that ONNX lacks; export through a dialect, which says it in standard operators"})
+			u.Problems = append(u.Problems, Problem{n.Op.Name + " " + n.Label(), "uses an integer width that the opset lacks; export through a dialect, which says it in standard operators"})
 		}
 		for _, b := range n.Bodies() {
 			l.widen(b, opset, best, u)

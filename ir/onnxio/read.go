@@ -184,6 +184,9 @@ func opName(domain, opType string) string {
 	return domain + "." + opType
 }
 
+// producer is what the writer puts where the model does not say who made it.
+const producer = "thriftc"
+
 // Keys under which a model's own fields are kept in Graph.Meta.
 const (
 	metaProducer        = "onnx.producer_name"
@@ -200,7 +203,9 @@ func metaOf(p *onnxpb.ModelProto) ([]ir.Pair, error) {
 			meta = append(meta, ir.Pair{Key: key, Value: value})
 		}
 	}
-	add(metaProducer, p.GetProducerName())
+	if p.GetProducerName() != producer {
+		add(metaProducer, p.GetProducerName())
+	}
 	add(metaProducerVersion, p.GetProducerVersion())
 	add(metaDomain, p.GetDomain())
 	add(metaDoc, p.GetDocString())

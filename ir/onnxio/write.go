@@ -116,7 +116,7 @@ func encode(g *ir.Graph, o WriteOptions, location string) (*onnxpb.ModelProto, [
 
 // setMeta is the inverse of metaOf.
 func setMeta(m *onnxpb.ModelProto, meta []ir.Pair) {
-	m.ProducerName = proto.String("thriftc")
+	m.ProducerName = proto.String(producer)
 	for _, e := range meta {
 		switch e.Key {
 		case metaProducer:
