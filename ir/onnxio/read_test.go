@@ -103,7 +103,7 @@ func TestRead(t *testing.T) {
 		{
 			name:  "branches that capture",
 			model: graph(x + `input { name: "c" type { tensor_type { elem_type: 9 shape { } } } }` + node("If", "c", "y", branch("then_branch", "Relu"), branch("else_branch", "Neg")) + y),
-			want:  "x f32[N,2] c bool[] | If  (c) {| Neg  (x) -> r f32[N,2] | r} {| Relu  (x) -> r_1 f32[N,2] | r_1} -> y f32[N,2] | y",
+			want:  "x f32[N,2] c bool[] | If  (c) {| Neg  (x) -> r_1 f32[N,2] | r_1} {| Relu  (x) -> r f32[N,2] | r} -> y f32[N,2] | y",
 		},
 		{
 			name: "a body returns what it captures",
