@@ -1,0 +1,219 @@
+package quantize
+
+import (
+	"math"
+
+	"thriftc/ir"
+	"thriftc/ir/tensor"
+)
+
+// target is the graph that apply changes: the one that was analysed, or a copy of it.
+type target struct {
+	r   *ir.Rewriter
+	val func(*ir.Value) *ir.Value // of the analysed graph to that of the target
+
+	bits   map[int]*ir.Value
+	scales map[*group][2]*ir.Value
+}
+
+// copyOf makes a target of a copy of g.
+func copyOf(g *ir.Graph) *target {
+	c, vals := g.CloneMap()
+	return &target{r: ir.NewRewriter(c), val: func(v *ir.Value) *ir.Value { return vals[v] }}
+}
+
+// itself makes a target of g.
+func itself(g *ir.Graph) *target {
+	return &target{r: ir.NewRewriter(g), val: func(v *ir.Value) *ir.Value { return v }}
+}
+
+func (t *target) node(n *ir.Node) *ir.Node { return t.val(n.Out[0]).Def }
+
+// apply inserts the quantisers of p and replaces the weights and biases of the
+// units by integers.
+func (t *target) apply(p *placement, units []*unit) error {
+	t.bits, t.scales = map[int]*ir.Value{}, map[*group][2]*ir.Value{}
+	// Scales of layer inputs, taken before SetInput puts quantisers in between.
+	for _, u := range units {
+		if u.bits == 0 {
+			continue
+		}
+		if err := t.weights(p, u); err != nil {
+			return err
+		}
+	}
+	for _, g := range p.groups {
+		for _, v := range g.members {
+			if err := t.quantiser(g, v); err != nil {
+				return err
+			}
+		}
+	}
+	t.r.RemoveUnused()
+	return nil
+}
+
+// quantiser inserts a thriftc.Quant after v for all uses of v but the graph's outputs.
+func (t *target) quantiser(g *group, v *ir.Value) error {
+	v = t.val(v)
+	uses := append([]ir.Use(nil), v.Uses()...)
+	if len(uses) == 0 {
+		return nil
+	}
+	s, ok := t.scales[g]
+	if !ok {
+		s[0] = t.r.Float(v.Name+"_scale", g.grid.scale)
+		s[1] = t.r.Float(v.Name+"_zero_point", float32(g.grid.zero))
+		t.scales[g] = s
+	}
+	if t.bits[g.bits] == nil {
+		t.bits[g.bits] = t.r.Float("bits", float32(g.bits))
+	}
+	at := t.r
+	if v.Def != nil {
+		at = t.r.After(v.Def)
+	} else if len(t.r.Graph().Nodes) > 0 {
+		at = t.r.Before(t.r.Graph().Nodes[0])
+	}
+	n, err := at.Add("thriftc.Quant", v.Name+"_quantizer", ir.MakeAttrs("signed", g.signed), []*ir.Value{v, s[0], s[1], t.bits[g.bits]}, v.Name+"_quantized")
+	if err != nil {
+		return err
+	}
+	for _, use := range uses {
+		t.r.SetInput(use.Node, use.Index, n.Out[0])
+	}
+	return nil
+}
+
+// weights replaces the weights of a unit, and the biases of its layers where
+// their inputs are quantised too.
+func (t *target) weights(p *placement, u *unit) error {
+	if u.weight == nil {
+		return nil
+	}
+	old := t.val(u.weight)
+	elem := tensor.Uint(u.bits)
+	if u.signed {
+		elem = tensor.Int(u.bits)
+	}
+	scale, zero := make([]float32, len(u.grids)), make([]int64, len(u.grids))
+	affine := false
+	for i, g := range u.grids {
+		scale[i], zero[i] = g.scale, g.zero
+		affine = affine || g.zero != 0
+	}
+	axis := u.axis
+	shape := []int{len(scale)}
+	if len(scale) == 1 {
+		shape, axis = nil, 0
+	}
+	in := []*ir.Value{
+		t.r.Const(old.Name+"_quantized", tensorOf(u.codes, u.weight.Data.Shape(), u.axis, elem)),
+		t.r.Const(old.Name+"_scale", tensor.Of(scale, shape...)),
+	}
+	if affine {
+		in = append(in, t.r.Const(old.Name+"_zero_point", tensor.FromInt64s(elem, zero, shape...)))
+	}
+	first := t.node(u.layers[0].node)
+	dq, err := t.r.Before(first).Add("DequantizeLinear", old.Name+"_dequantizer", ir.MakeAttrs("axis", axis), in, old.Name+"_dequantized")
+	if err != nil {
+		return err
+	}
+	for _, l := range u.layers {
+		n := t.node(l.node)
+		t.r.SetInput(n, l.w, dq.Out[0])
+		if err := t.bias(p, u, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bias adds the layer's correction to its bias, and stores it as i32 at the
+// scale of its accumulators when these are integers.
+func (t *target) bias(p *placement, u *unit, l *layer) error {
+	g := p.of[l.node.In[l.x]]
+	b := l.values()
+	if b == nil || g == nil && l.shift == nil {
+		return nil
+	}
+	n := t.node(l.biasNode)
+	name := n.Label() + "_bias"
+	shape, rank := []int{l.rows}, 1
+	if old := l.bias(); old != nil {
+		name, shape, rank = t.val(old).Name, old.Data.Shape(), old.Data.Rank()
+	}
+	if g == nil {
+		t.r.SetInput(n, l.biasAt, t.r.Const(name+"_corrected", tensor.FromFloat32s(tensor.F32, float32s(b), shape...)))
+		return nil
+	}
+	q, scale := make([]int64, len(b)), make([]float32, len(u.grids))
+	for i := range scale {
+		scale[i] = float32(g.grid.scale * u.grids[i].scale)
+	}
+	for i, x := range b {
+		// The grids were chosen so that this fits into i32.
+		q[i] = int64(math.RoundToEven(x / float64(scale[i%len(scale)])))
+	}
+	scaleShape := []int{len(scale)}
+	axis := rank - 1
+	switch {
+	case len(scale) == 1:
+		scaleShape, axis = nil, 0
+	case len(scale) < len(b): // a grouped ConvTranspose: groups share their scales
+		long := make([]float32, len(b))
+		for i := range long {
+			long[i] = scale[i%len(scale)]
+		}
+		scale, scaleShape = long, []int{len(long)}
+	}
+	dq, err := t.r.Before(n).Add("DequantizeLinear", name+"_dequantizer", ir.MakeAttrs("axis", axis), []*ir.Value{
+		t.r.Const(name+"_quantized", tensor.FromInt64s(tensor.I32, q, shape...)),
+		t.r.Const(name+"_scale", tensor.Of(scale, scaleShape...)),
+	}, name+"_dequantized")
+	if err != nil {
+		return err
+	}
+	t.r.SetInput(n, l.biasAt, dq.Out[0])
+	return nil
+}
+
+// values returns the layer's corrected bias, nil when it has none and needs none.
+func (l *layer) values() []float64 {
+	old := l.bias()
+	if old == nil && l.shift == nil {
+		return nil
+	}
+	b := make([]float64, l.rows)
+	if old != nil {
+		copy(b, old.Data.Float64s())
+	}
+	for i, d := range l.shift {
+		b[i] += d
+	}
+	return b
+}
+
+// leastScale returns, for each row of the weights, the scale below which the
+// bias would not fit into 31 bits at the scale of the accumulator.
+func (u *unit) leastScale(p *placement, rows int) []float64 {
+	out := make([]float64, rows)
+	for _, l := range u.layers {
+		g, b := p.of[l.node.In[l.x]], l.bias()
+		if g == nil || b == nil {
+			continue
+		}
+		for i, x := range b.Data.Float64s() {
+			out[i%rows] = max(out[i%rows], math.Abs(x)/(float64(g.grid.scale)*(1<<30)))
+		}
+	}
+	return out
+}
+
+func float32s(x []float64) []float32 {
+	out := make([]float32, len(x))
+	for i, v := range x {
+		out[i] = float32(v)
+	}
+	return out
+}

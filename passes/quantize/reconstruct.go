@@ -1,0 +1,179 @@
+package quantize
+
+import (
+	"fmt"
+
+	"gonum.org/v1/gonum/mat"
+
+	"thriftc/ir"
+	"thriftc/ir/tensor"
+	"thriftc/passes"
+)
+
+// maxStages bounds the passes over the calibration data that reconstruction
+// takes: deeper models have several layers in one, which then do not see the
+// rounding errors of each other.
+const maxStages = 32
+
+// reconstruct chooses the integers of all units by their effect on the
+// outputs, from the first layer to the last, so that a layer can make up for
+// errors of those before it. Layers that have no such solution are rounded to nearest.
+func (o *Quantize) reconstruct(c *passes.Context, g *ir.Graph, p *placement, units []*unit, means map[*layer][]float64) error {
+	var todo []*unit
+	for _, u := range units {
+		if u.bits > 0 && u.weight != nil {
+			todo = append(todo, u)
+		}
+	}
+	if len(todo) == 0 {
+		return nil
+	}
+	var done []*unit
+	size := (len(todo) + maxStages - 1) / maxStages
+	for i := 0; i < len(todo); i += size {
+		stage := todo[i:min(i+size, len(todo))]
+		what := fmt.Sprintf("reconstruct %s", stage[0].name())
+		if err := o.reconstructStage(c, what, g, p, done, stage, means); err != nil {
+			return fmt.Errorf("reconstructing %s: %w", stage[0].name(), err)
+		}
+		done = append(done, stage...)
+	}
+	return nil
+}
+
+func (o *Quantize) reconstructStage(c *passes.Context, what string, g *ir.Graph, p *placement, done, stage []*unit, means map[*layer][]float64) error {
+	samples := min(o.ReconSamples, c.Calib.Len())
+	quantised := copyOf(g)
+	if err := quantised.apply(p, done); err != nil {
+		return err
+	}
+	sums := map[*unit][]*moments{}
+	var flat []*moments
+	probes := []probe{{g: g}, {g: quantised.r.Graph()}}
+	for _, u := range stage {
+		var ms []*moments
+		for _, l := range u.layers {
+			m, err := newMoments(l, u.weight.Data, samples)
+			if err != nil || u.axis < 0 {
+				if err == nil {
+					err = fmt.Errorf("its users see different output channels")
+				}
+				c.Log.Warn("layer is rounded to nearest", "layer", u.name(), "reason", err.Error())
+				ms = nil
+				break
+			}
+			ms = append(ms, m)
+		}
+		if ms == nil {
+			o.roundNearest(p, u, means)
+			continue
+		}
+		sums[u] = ms
+		for _, m := range ms {
+			flat = append(flat, m)
+			probes[0].vals = append(probes[0].vals, m.l.node.Out[0])
+			probes[1].vals = append(probes[1].vals, quantised.node(m.l.node).In[m.l.x])
+		}
+	}
+	if len(flat) == 0 {
+		return nil
+	}
+	if err := stream(c, what, samples, probes, func(j, first int, t []*tensor.Tensor) error {
+		return flat[j].add(t[1], t[0], first)
+	}); err != nil {
+		return err
+	}
+	for _, u := range stage {
+		if ms := sums[u]; ms != nil {
+			if err := o.solve(c, p, u, ms); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// solve chooses the integers, grids and bias corrections of a unit from the
+// moments of its layers.
+func (o *Quantize) solve(c *passes.Context, p *placement, u *unit, ms []*moments) error {
+	for _, m := range ms {
+		m.centre(m.l.biasNode != nil)
+	}
+	first := ms[0]
+	for _, m := range ms[1:] { // shared weights serve all their users
+		for g := range first.groups {
+			first.xx[g].AddSym(first.xx[g], m.xx[g])
+			first.yx[g].Add(first.yx[g], m.yx[g])
+		}
+	}
+	problems := make([]*problem, first.groups)
+	jobs := make([]func() error, first.groups)
+	for g := range problems {
+		jobs[g] = func() (err error) {
+			problems[g], err = newProblem(first.xx[g])
+			return err
+		}
+	}
+	if err := inParallel(c.Threads, jobs); err != nil {
+		return err
+	}
+	rows := rowsOf(u.weight.Data, u.axis)
+	group := func(row int) int { return row / first.rows }
+	o.scaleRows(p, u, rows, func(row int) []float64 {
+		h := problems[group(row)].h
+		d := make([]float64, first.k)
+		for i := range d {
+			d[i] = h.At(i, i)
+		}
+		return d
+	})
+	refit := len(u.grids) == len(rows) && !o.Pow2
+	floor := u.leastScale(p, len(rows))
+	u.codes = make([][]int64, len(rows))
+	jobs = make([]func() error, len(rows))
+	for i, r := range rows {
+		jobs[i] = func() error {
+			t := mat.Row(nil, i%first.rows, first.yx[group(i)])
+			q, g := problems[group(i)].row(r, t, u.gridOf(i), refit)
+			if float64(g.scale) < floor[i] { // the bias would not fit
+				q, g = problems[group(i)].row(r, t, u.gridOf(i), false)
+			}
+			if u.codes[i] = q; refit {
+				u.grids[i] = g
+			}
+			return nil
+		}
+	}
+	if err := inParallel(c.Threads, jobs); err != nil {
+		return err
+	}
+	for _, m := range ms {
+		m.correct(u)
+	}
+	return nil
+}
+
+// correct sets the layer's bias correction so that its mean output is that of
+// the float layer: Δb = E[y] − ŵ·E[x̂] − b.
+func (m *moments) correct(u *unit) {
+	l := m.l
+	if l.biasNode == nil {
+		return
+	}
+	l.shift = make([]float64, l.rows)
+	var old []float64
+	if b := l.bias(); b != nil && l.biasNode == l.node { // y holds it already
+		old = b.Data.Float64s()
+	}
+	for i := range l.shift {
+		g := i / m.rows
+		s := m.sy[g][i%m.rows]
+		if old != nil {
+			s -= old[i]
+		}
+		for j, q := range u.codes[i] {
+			s -= float64(u.gridOf(i).value(q) * m.sx[g][j])
+		}
+		l.shift[i] = s
+	}
+}
