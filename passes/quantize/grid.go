@@ -3,6 +3,7 @@ package quantize
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 
 	"thriftc/ir/f32"
@@ -117,6 +118,9 @@ func (l levels) fit(h *histogram, observer string, outliers float64, affine, pow
 		return full, nil
 	}
 	bins := h.list()
+	// Every grid has a point at zero; a peak of exact zeros, as Relu makes, says
+	// nothing about the rest, and spreading it over its level would drown the divergence.
+	nonzero := slices.DeleteFunc(slices.Clone(bins), func(b bin) bool { return b.x == 0 })
 	var cost func(grid) float64
 	switch observer {
 	case minMax:
@@ -127,7 +131,7 @@ func (l levels) fit(h *histogram, observer string, outliers float64, affine, pow
 	case mse:
 		cost = func(g grid) float64 { return squaredError(bins, g) }
 	case entropy:
-		cost = func(g grid) float64 { return divergence(bins, g) }
+		cost = func(g grid) float64 { return divergence(nonzero, g) }
 	default:
 		return grid{}, fmt.Errorf("unknown observer %q, expected %s, %s, %s or %s", observer, minMax, percentile, mse, entropy)
 	}
