@@ -27,7 +27,7 @@ rounded at the end.`,
 		}
 		y, err := convType(n, n.In[0].Type.Elem)
 		if err == nil && !y.Unranked {
-			err = checkBias(n, n.In[1].Type.Dims[0])
+			err = checkBias(n, 2, n.In[1].Type.Dims[0])
 		}
 		return []ir.Type{y}, err
 	},
@@ -50,7 +50,7 @@ rounded at the end.`,
 // checkConv checks element types and ranks of a convolution's data and kernel,
 // the group count, and that kernel_shape agrees with the kernel.
 func checkConv(n *ir.Node, data, kernel int) error {
-	if err := wantFloat(n, data, kernel, 2); err != nil {
+	if err := wantFloat(n, data, kernel, 2, 3); err != nil {
 		return err
 	}
 	return checkKernel(n, data, kernel)
@@ -83,14 +83,14 @@ func checkKernel(n *ir.Node, data, kernel int) error {
 	return nil
 }
 
-// checkBias checks that the third input, if there is one, has shape [m].
-func checkBias(n *ir.Node, m ir.Dim) error {
-	b := n.Input(2)
+// checkBias checks that input i, if there is one, has shape [m].
+func checkBias(n *ir.Node, i int, m ir.Dim) error {
+	b := n.Input(i)
 	if b == nil || b.Type.Unranked {
 		return nil
 	}
 	if len(b.Type.Dims) != 1 || !b.Type.Dims[0].MayEqual(m) {
-		return fmt.Errorf("%s is %v, expected shape [%v]", portName(n, 2), b.Type, m)
+		return fmt.Errorf("%s is %v, expected shape [%v]", portName(n, i), b.Type, m)
 	}
 	return nil
 }
