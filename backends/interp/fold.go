@@ -35,7 +35,7 @@ func fold(ctx context.Context, g *ir.Graph) error {
 // run, nil where they are not.
 func foldNode(n *ir.Node) ([]*tensor.Tensor, error) {
 	args := make([]*tensor.Tensor, len(n.In))
-	constant := n.Op.Eval != nil && len(n.Bodies()) == 0
+	constant := n.Op.Eval != nil && !n.Op.Random && len(n.Bodies()) == 0
 	for i, v := range n.In {
 		if v != nil {
 			args[i] = v.Data
