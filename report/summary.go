@@ -31,10 +31,10 @@ type Summary struct {
 	// times the bits of its input activations.
 	BOPs int64 `json:"bops"`
 
-	// The mean widths in bits are over the layers with weights and MACs, each
-	// counting the same; ByValue is over their weights instead. Activations are
-	// those that enter these layers, without the model's own inputs. They are 0
-	// when there is none.
+	// The mean widths in bits are over the matrix products and convolutions that
+	// have weights, each counting the same; ByValue is over their weights instead.
+	// Activations are those that enter these layers, without the model's own
+	// inputs. The means are 0 when there is none.
 	MeanBitsWeights        float64 `json:"mean_bits_weights"`
 	MeanBitsWeightsByValue float64 `json:"mean_bits_weights_by_value"`
 	MeanBitsActivations    float64 `json:"mean_bits_activations"`
@@ -57,8 +57,9 @@ type Layer struct {
 	PackedBytes    int64  `json:"packed_bytes"`
 	ContainerBytes int64  `json:"container_bytes"`
 
-	weights   int64 // elements of the largest weight
-	fromInput bool  // the activation is an input of the model
+	weights    int64 // elements of the largest weight
+	multiplies bool  // activations are multiplied with weights
+	fromInput  bool  // the activation is an input of the model
 }
 
 // Summarize describes g. Types must be inferred.
@@ -92,7 +93,7 @@ func Summarize(g *ir.Graph) *Summary {
 func (s *Summary) means() {
 	var weights, activations, byValue mean
 	for _, l := range s.Layers {
-		if l.MACs == 0 || l.WeightBits == 0 {
+		if !l.multiplies || l.WeightBits == 0 {
 			continue
 		}
 		weights.add(l.WeightBits, 1)
@@ -123,6 +124,16 @@ func isQuantizer(n *ir.Node) bool {
 	return false
 }
 
+// multiplies reports whether the node is one of those whose weights are what
+// compression works on: matrix products and convolutions.
+func multiplies(n *ir.Node) bool {
+	switch n.Op.Name {
+	case "Conv", "ConvTranspose", "Gemm", "MatMul", "ConvInteger", "MatMulInteger", "Einsum", "LSTM", "GRU", "RNN":
+		return true
+	}
+	return false
+}
+
 // keepsValues reports whether every element of the node's first output is one
 // of its first input, or zero, so that the output lies on the same grid.
 func keepsValues(n *ir.Node) bool {
@@ -138,7 +149,7 @@ func keepsValues(n *ir.Node) bool {
 type counter struct{ seen map[*ir.Value]bool }
 
 func (c *counter) layer(n *ir.Node) Layer {
-	l := Layer{Name: n.Label(), Op: n.Op.Name}
+	l := Layer{Name: n.Label(), Op: n.Op.Name, multiplies: multiplies(n)}
 	if out := n.Output(0); out != nil {
 		l.Shape = out.Type.String()
 	}
@@ -188,9 +199,9 @@ func (l *Layer) constant(v *ir.Value) {
 	l.PackedBytes += (n*int64(storedBits(v)) + 7) / 8
 }
 
-// isParameter reports whether a constant holds weights: it is what a quantiser
-// or an operator with MACs works on, or floating point and not a quantiser's
-// scale, zero point or bit width.
+// isParameter reports whether a constant holds weights: it is what a quantiser,
+// a matrix product or a convolution works on, or floating point and not a
+// quantiser's scale, zero point or bit width.
 func isParameter(v *ir.Value) bool {
 	for _, u := range v.Uses() {
 		switch {
@@ -198,7 +209,7 @@ func isParameter(v *ir.Value) bool {
 			if u.Index == 0 {
 				return true
 			}
-		case v.Type.Elem.IsFloat(), v.Type.Elem.IsInt() && u.Node.Op.Cost != nil && u.Node.Op.Cost(u.Node).MACs > 0:
+		case v.Type.Elem.IsFloat(), v.Type.Elem.IsInt() && multiplies(u.Node):
 			return true
 		}
 	}
