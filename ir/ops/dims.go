@@ -204,6 +204,16 @@ func needInts(n *ir.Node, inputs ...int) error {
 	return nil
 }
 
+// wantNumbers fails when an input holds neither integers, floating-point numbers nor bools.
+func wantNumbers(n *ir.Node, inputs ...int) error {
+	for _, i := range inputs {
+		if e := n.In[i].Type.Elem; !e.IsFloat() && !e.IsInt() && e != tensor.Bool && e != tensor.Invalid {
+			return fmt.Errorf("%s is %v, expected numbers", portName(n, i), n.In[i].Type)
+		}
+	}
+	return nil
+}
+
 // toInput turns attribute name, a list of integers, into constant input i.
 func toInput(r *ir.Rewriter, n *ir.Node, name string, i int) {
 	if x, ok := n.Attrs.Get(name).([]int64); ok {

@@ -129,6 +129,9 @@ var _ = define(ir.Op{
 	In:    "indices, depth, values", Out: "output",
 	Attrs: []ir.AttrSpec{{Name: "axis", Kind: ir.IntAttr, Default: int64(-1), Doc: "the new axis, −rank−1…rank"}},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
+		if err := wantNumbers(n, 0, 1); err != nil {
+			return nil, err
+		}
 		in := n.In[0].Type
 		e := n.In[2].Type.Elem
 		if in.Unranked {
@@ -281,6 +284,9 @@ var _ = define(ir.Op{
 		{Name: "reverse", Kind: ir.IntAttr, Default: int64(0), Doc: "1: from the end"},
 	},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
+		if err := wantNumbers(n, 0); err != nil {
+			return nil, err
+		}
 		if err := needInts(n, 1); err != nil {
 			return nil, err
 		}

@@ -515,7 +515,7 @@ var _ = define(ir.Op{
 	Since: 11,
 	In:    "input", Out: "output",
 	Attrs: []ir.AttrSpec{
-		{Name: "blocksize", Kind: ir.IntAttr, Required: true, Doc: "b ≥ 1"},
+		{Name: "blocksize", Kind: ir.IntAttr, Required: true, Doc: "b, from 1 to 65536"},
 		{Name: "mode", Kind: ir.StringAttr, Default: "DCR", Doc: "order in which channels are read: DCR block first, CRD channel first"},
 	},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
@@ -549,7 +549,7 @@ var _ = define(ir.Op{
 	Doc:   "Moves blocks of space into channels: [N, C, H, W] becomes [N, b·b·C, H/b, W/b].",
 	Since: 1,
 	In:    "input", Out: "output",
-	Attrs: []ir.AttrSpec{{Name: "blocksize", Kind: ir.IntAttr, Required: true, Doc: "b ≥ 1"}},
+	Attrs: []ir.AttrSpec{{Name: "blocksize", Kind: ir.IntAttr, Required: true, Doc: "b, from 1 to 65536"}},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		return inferBlocks(n, func(c, h, w, b ir.Dim) ([3]ir.Dim, bool) {
 			qh, ok1 := volumeOf([]ir.Dim{h}).over(volumeOf([]ir.Dim{b}))
@@ -574,8 +574,8 @@ var _ = define(ir.Op{
 // channels, height and width become, and whether they can.
 func inferBlocks(n *ir.Node, to func(c, h, w, b ir.Dim) ([3]ir.Dim, bool)) ([]ir.Type, error) {
 	b := n.Int("blocksize")
-	if b < 1 {
-		return nil, fmt.Errorf("blocksize is %d, expected at least 1", b)
+	if b < 1 || b > 1<<16 {
+		return nil, fmt.Errorf("blocksize is %d, expected 1 to 65536", b)
 	}
 	if err := wantRank(n, 0, 4); err != nil {
 		return nil, err

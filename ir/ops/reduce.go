@@ -363,6 +363,9 @@ func defineArg(name, what string) *ir.Op {
 			{Name: "select_last_index", Kind: ir.IntAttr, Default: int64(0), Doc: "of equal elements 0: the first, 1: the last"},
 		},
 		Infer: func(n *ir.Node) ([]ir.Type, error) {
+			if err := wantNumbers(n, 0); err != nil {
+				return nil, err
+			}
 			in := n.In[0].Type
 			if in.Unranked {
 				return types(ir.UnrankedType(tensor.I64))

@@ -401,6 +401,9 @@ var _ = define(ir.Op{
 		if err := needInts(n, 1); err != nil {
 			return nil, err
 		}
+		if err := wantRank(n, 1, 1); err != nil {
+			return nil, err
+		}
 		in := n.In[0].Type
 		shape, ok := knownDims(n, 1)
 		if !ok || in.Unranked {

@@ -181,6 +181,11 @@ func inferResize(n *ir.Node) ([]ir.Type, error) {
 	if err := needInts(n, 3); err != nil {
 		return nil, err
 	}
+	for _, i := range []int{1, 2} {
+		if v := n.Input(i); v != nil && !v.Type.Elem.IsFloat() {
+			return nil, fmt.Errorf("%s is %v, expected floating point", portName(n, i), v.Type)
+		}
+	}
 	in := n.In[0].Type
 	if n.Str("mode") != "nearest" && !in.Elem.IsFloat() && !in.Elem.IsInt() && in.Elem != tensor.Invalid {
 		return nil, fmt.Errorf("cannot interpolate %v", in)

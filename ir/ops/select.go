@@ -2,7 +2,6 @@ package ops
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -22,6 +21,9 @@ var _ = define(ir.Op{
 		{Name: "k", Kind: ir.IntAttr, Doc: "K, before opset 10; never present in a graph"},
 	},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
+		if err := wantNumbers(n, 0); err != nil {
+			return nil, err
+		}
 		if err := needInts(n, 1); err != nil {
 			return nil, err
 		}
@@ -98,6 +100,9 @@ var _ = define(ir.Op{
 	Since: 9,
 	In:    "X", Out: "Y",
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
+		if err := wantNumbers(n, 0); err != nil {
+			return nil, err
+		}
 		rows := ir.Unknown
 		if r := n.In[0].Type.Rank(); r >= 0 {
 			rows = ir.Fixed(r)
@@ -211,8 +216,8 @@ var _ = define(ir.Op{
 	},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		in := n.In[0].Type
-		if in.Elem == tensor.String {
-			return nil, errors.New("strings are not supported")
+		if err := wantNumbers(n, 0); err != nil {
+			return nil, err
 		}
 		y, all := ir.TensorType(in.Elem, ir.Unknown), ir.Unknown
 		if n.HasAttr("axis") && in.Unranked {
@@ -311,6 +316,14 @@ var _ = define(ir.Op{
 			}
 			if t := n.In[i].Type; t.Elem != tensor.F32 && t.Elem != tensor.Invalid {
 				return nil, fmt.Errorf("%s is %v, expected f32", portName(n, i), t)
+			}
+		}
+		if err := needInts(n, 2); err != nil {
+			return nil, err
+		}
+		for i := 3; i < len(n.In); i++ {
+			if v := n.In[i]; v != nil && v.Type.Elem != tensor.F32 {
+				return nil, fmt.Errorf("%s is %v, expected f32", portName(n, i), v.Type)
 			}
 		}
 		return types(ir.TensorType(tensor.I64, ir.Unknown, ir.Fixed(3)))

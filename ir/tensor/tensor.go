@@ -34,15 +34,17 @@ type Tensor struct {
 // NumElems returns the number of elements of a shape, or an error when a
 // dimension is negative or the product overflows.
 func NumElems(shape []int) (int, error) {
-	n := 1
 	for _, d := range shape {
 		if d < 0 {
 			return 0, fmt.Errorf("negative dimension in shape %v", shape)
 		}
-		if d != 0 && n > math.MaxInt/d {
-			if slices.Contains(shape, 0) {
-				return 0, nil
-			}
+	}
+	if slices.Contains(shape, 0) {
+		return 0, nil
+	}
+	n := 1
+	for _, d := range shape {
+		if n > math.MaxInt/d {
 			return 0, fmt.Errorf("%w: shape %v overflows", ErrTooLarge, shape)
 		}
 		n *= d
