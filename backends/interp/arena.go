@@ -52,13 +52,16 @@ func (p *plan) layOut() {
 			}
 			if s.kind == computed && pl.elem == tensor.F32 && !escapes[pl.value] {
 				if n, err := tensor.NumElems(pl.shape); err == nil && n <= tensor.MaxBytes/4 {
-					blocks = append(blocks, &block{from: i, to: until, size: (n + 15) &^ 15, offset: &pl.offset})
+					blocks = append(blocks, &block{from: i, to: until, size: (n + slack + 15) &^ 15, offset: &pl.offset})
 				}
 			}
 		}
 	}
 	p.arenaLen = pack(blocks)
 }
+
+// slack is the floats after a result that kernels may read, though not use.
+const slack = 16
 
 // block is a piece of the arena that is in use from one step to another, both included.
 type block struct {

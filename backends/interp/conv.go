@@ -27,6 +27,11 @@ type window struct {
 	groups        int
 }
 
+// pointwise reports whether an output depends on the inputs at its own place only.
+func (w *window) pointwise() bool {
+	return w.kh == 1 && w.kw == 1 && w.sh == 1 && w.sw == 1 && w.ih == w.oh && w.iw == w.ow
+}
+
 // convTile is the plan of a tile: some rows of one image, or several whole images.
 type convTile struct {
 	images, rows int
@@ -34,6 +39,7 @@ type convTile struct {
 	rowPhases    []int // the remainders of rows that taps use
 	colPhases    []int
 	off          []int // of each tap, see simd.Set.Tile
+	direct       []int // the same in the input itself, if it serves without a copy
 	pos          []int // of each vector
 	split        []int // how many vectors the kernel computes at once
 	runs         []run
@@ -77,6 +83,11 @@ func newConvTile(s *simd.Set, w *window, images, rows int) *convTile {
 				p := (c*len(t.rowPhases)+rowIndex[i])*len(t.colPhases) + colIndex[j]
 				t.off = append(t.off, p*plane+i*w.dh/w.sh*t.wq+j*w.dw/w.sw)
 			}
+		}
+	}
+	if w.pointwise() && images == 1 {
+		for c := range icg {
+			t.direct = append(t.direct, c*w.ih*w.iw)
 		}
 	}
 	t.planes = icg*len(t.rowPhases)*len(t.colPhases)*plane + s.Lanes
@@ -126,17 +137,18 @@ func (t *convTile) fill(w *window, planes, x []float32, channels, row0 int) {
 		for i, rp := range t.rowPhases {
 			for j, cp := range t.colPhases {
 				p := ((c*len(t.rowPhases)+i)*len(t.colPhases) + j) * t.images * t.hq * t.wq
+				lo, hi := inside(cp-w.left, w.sw, w.iw, t.wq)
 				for m := range t.images {
-					image := x[(m*w.ic+c)*w.ih*w.iw:]
+					image := x[(m*w.ic+c)*w.ih*w.iw:][:w.ih*w.iw]
 					for y := range t.hq {
 						dst := planes[p:][:t.wq]
 						p += t.wq
 						iy := (row0+y)*w.sh + rp - w.top
-						if iy < 0 || iy >= w.ih {
+						if iy < 0 || iy >= w.ih || lo == hi {
 							clear(dst)
 							continue
 						}
-						fillRow(dst, image[iy*w.iw:][:w.iw], cp-w.left, w.sw)
+						fillRow(dst, image[iy*w.iw+lo*w.sw+cp-w.left:], lo, hi, w.sw)
 					}
 				}
 			}
@@ -144,24 +156,31 @@ func (t *convTile) fill(w *window, planes, x []float32, channels, row0 int) {
 	}
 }
 
-// fillRow sets dst[i] = src[from + i·stride], 0 where that is outside.
-func fillRow(dst, src []float32, from, stride int) {
-	lo := 0
+// inside returns the range of i in [0, n) for which from + i·stride lies in [0, width).
+func inside(from, stride, width, n int) (lo, hi int) {
 	if from < 0 {
-		lo = min((-from+stride-1)/stride, len(dst))
+		lo = min((-from+stride-1)/stride, n)
 	}
-	hi := lo
-	if from+lo*stride < len(src) {
-		hi = min((len(src)-1-from)/stride+1, len(dst))
+	if from+lo*stride >= width {
+		return lo, lo
 	}
-	clear(dst[:lo])
-	clear(dst[hi:])
-	if stride == 1 {
-		copy(dst[lo:hi], src[from+lo:])
+	return lo, min((width-1-from)/stride+1, n)
+}
+
+// fillRow sets dst from lo to hi to every stride-th element of src, and the rest to 0.
+func fillRow(dst, src []float32, lo, hi, stride int) {
+	for i := range lo {
+		dst[i] = 0
+	}
+	for i := hi; i < len(dst); i++ {
+		dst[i] = 0
+	}
+	if dst = dst[lo:hi]; stride == 1 {
+		copy(dst, src)
 		return
 	}
-	for i, p := lo, from+lo*stride; i < hi; i, p = i+1, p+stride {
-		dst[i] = src[p]
+	for i := range dst {
+		dst[i] = src[i*stride]
 	}
 }
 
@@ -204,6 +223,7 @@ func packRows(s *simd.Set, w []float32, groups, rows, k int) *panels {
 // Limits of a tile: positions, and floats copied.
 const (
 	tilePositions = 384
+	fewPositions  = 192
 	tileFloats    = 96 << 10
 )
 
@@ -219,14 +239,18 @@ func newConv(s *simd.Set, w window, weights *panels, threads int, stages []stage
 	one := newConvTile(s, &v.w, 1, 1)
 	perRow := (one.planes - s.Lanes) / one.hq
 	images, rows := 1, v.w.oh
-	limit := max(1, min(tilePositions/one.wq, tileFloats/perRow-one.hq+1))
+	most := max(1, min(tilePositions/one.wq, tileFloats/perRow-one.hq+1))
+	least := (fewPositions + one.wq - 1) / one.wq
+	// Enough tiles for all threads, unless they become too small.
+	limit := min(most, max(least, v.w.n*v.w.oh/(2*threads), 1))
 	if limit < v.w.oh {
-		rows = limit
-		// Equal tiles rather than a small last one.
-		rows = (v.w.oh + (v.w.oh+rows-1)/rows - 1) / ((v.w.oh + rows - 1) / rows)
+		parts := (v.w.oh + limit - 1) / limit
+		rows = (v.w.oh + parts - 1) / parts // equal tiles rather than a small last one
 	} else {
-		images = max(1, min(v.w.n, tilePositions/(one.wq*(v.w.oh+one.hq-1)), tileFloats/(perRow*(v.w.oh+one.hq-1))))
+		plane := v.w.oh + one.hq - 1
+		images = max(1, min(v.w.n, tilePositions/(one.wq*plane), tileFloats/(perRow*plane)))
 	}
+
 	v.full = newConvTile(s, &v.w, images, rows)
 	v.last = v.full
 	if images > 1 || rows == v.w.oh {
@@ -241,13 +265,16 @@ func newConv(s *simd.Set, w window, weights *panels, threads int, stages []stage
 			v.last = newConvTile(s, &v.w, 1, r)
 		}
 	}
-	units := v.w.groups
-	if units == 1 {
-		units = len(weights.rows)
-	}
-	v.chunks = min(units, max(1, 4*threads/v.tiles))
-	if v.w.groups > 1 {
-		v.chunks = max(v.chunks, min(units, units/16))
+	switch {
+	case v.w.groups > 1:
+		v.chunks = min(v.w.groups, max(4*threads/v.tiles, v.w.groups/16, 1))
+	case v.full.direct != nil:
+		v.chunks = min(len(weights.rows), max(4*threads/v.tiles, 1))
+	default: // every task copies the input of its tile
+		v.chunks = 1
+		for v.tiles*v.chunks%threads != 0 && v.tiles*v.chunks < 4*threads && v.chunks < len(weights.rows) {
+			v.chunks++
+		}
 	}
 	return v
 }
@@ -284,7 +311,13 @@ func (v *conv) tile(c *call, worker, tile, chunk int, x, y []float32, others [][
 		p0, p1 = len(panels)*chunk/v.chunks, len(panels)*(chunk+1)/v.chunks
 	}
 	for g := g0; g < g1; g++ {
-		t.fill(w, planes, x[(image*w.ic+g*icg)*w.ih*w.iw:], icg, row)
+		src, off := x[(image*w.ic+g*icg)*w.ih*w.iw:], t.off
+		if from, ok := t.inPlace(src, row*w.iw, v.set.Lanes); ok {
+			src, off = from, t.direct
+		} else {
+			t.fill(w, planes, src, icg, row)
+			src = planes
+		}
 		oc := g * ocg
 		for _, n := range panels[:p0] {
 			oc += n
@@ -293,7 +326,7 @@ func (v *conv) tile(c *call, worker, tile, chunk int, x, y []float32, others [][
 			a := v.weights.data[oc*v.weights.k:][:n*v.weights.k]
 			at := 0
 			for _, k := range t.split {
-				v.set.Tile(n, a, t.off, planes, t.pos[at:at+k], results[at*v.set.Lanes:], ldc, false)
+				v.set.Tile(n, a, off, src, t.pos[at:at+k], results[at*v.set.Lanes:], ldc, false)
 				at += k
 			}
 			for j := range n {
@@ -302,6 +335,19 @@ func (v *conv) tile(c *call, worker, tile, chunk int, x, y []float32, others [][
 			oc += n
 		}
 	}
+}
+
+// inPlace returns the input from the first pixel of the tile on, with all that
+// the vectors read, if that is possible: they read beyond the last pixel.
+func (t *convTile) inPlace(x []float32, first, lanes int) ([]float32, bool) {
+	if len(t.direct) == 0 {
+		return nil, false
+	}
+	need := first + t.direct[len(t.direct)-1] + t.pos[len(t.pos)-1] + lanes
+	if need > cap(x) {
+		return nil, false
+	}
+	return x[first:need], true
 }
 
 // store writes one channel of a tile to the output and applies the stages.

@@ -207,5 +207,5 @@ func (pl *place) alloc(arena []float32) (*tensor.Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tensor.Of(arena[pl.offset:pl.offset+n:pl.offset+n], pl.shape...), nil
+	return tensor.Of(arena[pl.offset:pl.offset+n:pl.offset+n+slack], pl.shape...), nil
 }
