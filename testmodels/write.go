@@ -1,0 +1,75 @@
+package testmodels
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"os"
+	"path/filepath"
+
+	"thriftc/ir/onnxio"
+)
+
+// What the files hold: the seeds and sizes of the two parts of the data and
+// the seed of the model.
+const (
+	trainSeed, trainPictures = 1, 1600
+	testSeed, testPictures   = 2, 800
+	modelSeed                = 3
+)
+
+// Write makes glyphs.onnx and the data in glyphs/ under a folder.
+func Write(dir string) error {
+	if err := os.MkdirAll(filepath.Join(dir, "glyphs"), 0o755); err != nil {
+		return err
+	}
+	for _, part := range []struct {
+		name string
+		seed uint64
+		n    int
+	}{{"train", trainSeed, trainPictures}, {"t10k", testSeed, testPictures}} {
+		pixels, labels := Pictures(part.seed, part.n)
+		for name, data := range map[string][]byte{
+			"-images-idx3-ubyte.gz": idx(pixels, part.n, Side, Side),
+			"-labels-idx1-ubyte.gz": idx(labels, part.n),
+		} {
+			packed, err := pack(data)
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(dir, "glyphs", part.name+name), packed, 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	pixels, labels := Pictures(trainSeed, trainPictures)
+	g, err := Model(modelSeed, pixels, labels)
+	if err != nil {
+		return err
+	}
+	return onnxio.Write(filepath.Join(dir, "glyphs.onnx"), g, onnxio.WriteOptions{})
+}
+
+// idx is the format of MNIST: unsigned bytes with big-endian dimensions before them.
+func idx(data []byte, shape ...int) []byte {
+	out := []byte{0, 0, 8, byte(len(shape))}
+	for _, d := range shape {
+		out = binary.BigEndian.AppendUint32(out, uint32(d))
+	}
+	return append(out, data...)
+}
+
+func pack(data []byte) ([]byte, error) {
+	var b bytes.Buffer
+	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := z.Write(data); err != nil {
+		return nil, err
+	}
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
