@@ -19,8 +19,11 @@ NaN stays. An absent limit does not limit.`,
 		}
 		for i, name := range []string{"min", "max"} {
 			v, ok := n.Attrs.Get(name).(float32)
+			if n.Attrs.Has(name) && !ok {
+				return fmt.Errorf("attribute %s is %v, expected float", name, ir.KindOf(n.Attrs.Get(name)))
+			}
 			r.DeleteAttr(n, name)
-			if !ok || v == -math.MaxFloat32 || v == math.MaxFloat32 { // the old defaults: no limit
+			if !ok || math.Abs(float64(v)) == math.MaxFloat32 { // the old defaults: no limit
 				continue
 			}
 			t := floatsOf(n.In[0].Type.Elem, []float64{float64(v)}, nil)

@@ -2,6 +2,7 @@ package ops
 
 import (
 	"fmt"
+	"slices"
 
 	"thriftc/ir"
 	"thriftc/ir/tensor"
@@ -149,13 +150,15 @@ func broadcast(ts ...*tensor.Tensor) ([]*tensor.Tensor, error) {
 // expand repeats t's elements so that it has the given shape, to which it must
 // broadcast.
 func expand(t *tensor.Tensor, shape []int) (*tensor.Tensor, error) {
-	if len(t.Shape()) == len(shape) && t.Len() == sizeOf(shape) && sizeOf(shape) > 0 {
-		return t.Reshape(shape...), nil
-	}
-	if _, err := tensor.NumElems(shape); err != nil {
-		return nil, err
+	if slices.Equal(t.Shape(), shape) {
+		return t, nil
 	}
 	lead := len(shape) - t.Rank()
+	for i, d := range t.Shape() {
+		if lead < 0 || d != 1 && d != shape[lead+i] {
+			return nil, fmt.Errorf("shape %v does not broadcast to %v", t.Shape(), shape)
+		}
+	}
 	step := make([]int, len(shape)) // 0 where t is repeated
 	for i, s := range stridesOf(t.Shape()) {
 		if t.Shape()[i] != 1 {
