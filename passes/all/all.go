@@ -5,9 +5,12 @@ package all
 
 import (
 	"thriftc/passes"
+	"thriftc/passes/bnstats"
 	"thriftc/passes/dce"
+	"thriftc/passes/equalize"
 	"thriftc/passes/fold"
 	"thriftc/passes/foldbn"
+	"thriftc/passes/quantize"
 )
 
 // Table lists the passes. A new pass is one line in Passes, and one in Order
@@ -16,15 +19,24 @@ var Table = &passes.Table{
 	Passes: []passes.Info{
 		fold.Info,
 		dce.Info,
+		bnstats.Info,
 		foldbn.Info,
+		equalize.Info,
+		quantize.Info,
 	},
 
 	Order: []passes.Order{
 		{Before: "fold", After: "foldbn", Reason: "statistics and weights that are computed from constants must be constants to be folded"},
+		{Before: "bn-stats", After: "foldbn", Reason: "folding leaves no batch norm to take statistics from"},
+		{Before: "foldbn", After: "equalize", Reason: "a batch norm between two layers hides them from each other"},
+		{Before: "foldbn", After: "quantize", Reason: "weights are quantised with the scale of their batch norm in them"},
+		{Before: "equalize", After: "quantize", Reason: "integers cannot be rescaled"},
 	},
 
 	Pipelines: []passes.Pipeline{
 		{Name: "clean", Doc: "What every compression begins with: constants, no-ops and batch normalisation.",
 			Steps: "fold,dce,foldbn,dce"},
+		{Name: "ptq", Doc: "Post-training quantisation, with or without calibration data.",
+			Steps: "fold,dce,bn-stats,foldbn,dce,quantize"},
 	},
 }

@@ -11,6 +11,7 @@ package bnstats
 
 import (
 	"math"
+	"slices"
 
 	"thriftc/ir"
 	"thriftc/passes"
@@ -27,12 +28,26 @@ They stand in the model's metadata until quantize removes them.`,
 
 type pass struct{}
 
+var layers = []string{"Conv", "ConvTranspose", "Gemm", "MatMul"}
+
+// scaledOn reports whether a constant scaling or shift follows, which folding
+// would merge with the batch norm: then no value with its moments remains.
+func scaledOn(v *ir.Value) bool {
+	return slices.ContainsFunc(v.Uses(), func(u ir.Use) bool {
+		switch u.Node.Op.Name {
+		case "Add", "Sub", "Mul", "Div":
+			return u.Node.In[1-u.Index].HasData()
+		}
+		return u.Node.Op.Name == "BatchNormalization"
+	})
+}
+
 // Run implements passes.Pass.
 func (*pass) Run(c *passes.Context, g *ir.Graph) error {
 	r := ir.NewRewriter(g)
 	found := 0
 	for _, n := range g.Nodes {
-		if n.Op.Name != "BatchNormalization" || n.ConstIn(1) == nil || n.ConstIn(2) == nil {
+		if n.Op.Name != "BatchNormalization" || n.ConstIn(1) == nil || n.ConstIn(2) == nil || scaledOn(n.Out[0]) {
 			continue
 		}
 		m := passes.Moments{Mean: n.ConstIn(2).Float32s()}
@@ -40,8 +55,8 @@ func (*pass) Run(c *passes.Context, g *ir.Graph) error {
 			m.Std = append(m.Std, float32(math.Abs(float64(s))))
 		}
 		passes.SetMoments(r, n.Out[0], m)
-		// Folding may leave the name of the convolution's output instead.
-		if x := n.In[0]; x.Def != nil && len(x.Uses()) == 1 && !x.IsOutput() {
+		// Folding may leave the name of the layer's output instead.
+		if x := n.In[0]; x.Def != nil && slices.Contains(layers, x.Def.Op.Name) && len(x.Uses()) == 1 && !x.IsOutput() {
 			passes.SetMoments(r, x, m)
 		}
 		found++

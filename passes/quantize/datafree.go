@@ -79,8 +79,8 @@ func (o *Quantize) dataFree(c *passes.Context, g *ir.Graph, p *placement, units 
 	})
 	if len(unknown) > 0 {
 		c.Log.Warn("without data nothing is known of the range of some activations: they stay in float (input-range helps where these come from the input)", "values", unknown)
+		c.Stat("activations_without_range", unknown)
 	}
-	c.Stat("activations_without_range", unknown)
 	means := map[*layer][]float64{}
 	for _, u := range units {
 		for _, l := range u.layers {

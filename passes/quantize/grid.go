@@ -259,6 +259,9 @@ func divergence(bins []bin, g grid) float64 {
 		total, clipped = total+mass+outside, clipped+outside
 		i = j
 	}
+	if clipped == total {
+		return math.Inf(1)
+	}
 	// P sums to total, Q to total − clipped: normalise both.
 	return kl/total + f32.Log64((total-clipped)/total)
 }
