@@ -57,7 +57,11 @@ type pass struct{}
 
 func (*pass) Run(c *passes.Context, g *ir.Graph) error {
 	f := &folder{c: c}
-	f.graph(g)
+	for before := -1; f.folded > before; { // a fold may make weights unshared
+		before, f.apart = f.folded, 0
+		ir.NewRewriter(g).RemoveUnused()
+		f.graph(g)
+	}
 	ir.NewRewriter(g).RemoveUnused()
 	c.Stat("folded", f.folded)
 	c.Stat("shared-apart", f.apart)
@@ -289,15 +293,16 @@ func (f *folder) setBias(l *layer, m *channelMap, change func(i int, b float64) 
 			bias[i] = change(i, b)
 		}
 		t := numbers(l.n.In[1].Type.Elem, bias, len(bias))
-		switch {
-		case old == nil:
-			v = r.Const(l.n.Out[0].Name+"_bias", t)
-		case len(old.Uses()) == 1 && !old.IsOutput():
-			v = old
-			r.SetData(v, t)
-		default:
-			v = r.Const(old.Name, t)
+		if old != nil && len(old.Uses()) == 1 && !old.IsOutput() {
+			r.SetData(old, t)
+			r.DeleteAttr(l.n, "beta")
+			return
 		}
+		name := l.n.Out[0].Name + "_bias"
+		if old != nil {
+			name = old.Name
+		}
+		v = r.Const(name, t)
 		f.biases = append(f.biases, madeBias{l.n.In[1], old, m.a, m.d, v})
 	}
 	if l.n.Op.Name == "MatMul" {

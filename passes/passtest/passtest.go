@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/diff"
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"thriftc/ir"
@@ -69,7 +70,7 @@ func golden(t *testing.T, table *passes.Table, file string, a *txtar.Archive) {
 	}
 	for _, name := range []string{"want.tir", "stats", "error"} {
 		if got[name] != parts[name] {
-			t.Errorf("%s is not as expected (go test -update accepts it). Got\n%s\nwant\n%s", name, got[name], parts[name])
+			t.Errorf("%s is not as expected (go test -update accepts it):\n%s", name, diff.Diff("want", []byte(parts[name]), "got", []byte(got[name])))
 		}
 	}
 }
@@ -132,7 +133,7 @@ func Random(t *testing.T, table *passes.Table, pipeline string, count int) {
 			t.Fatalf("seed %d, second run: %v", seed, err)
 		}
 		if twice := ir.Format(g); twice != once {
-			t.Errorf("seed %d: the second run changed something. From\n%s\nto\n%s", seed, once, twice)
+			t.Errorf("seed %d: the second run changed something:\n%s", seed, diff.Diff("once", []byte(once), "twice", []byte(twice)))
 		}
 	}
 }
