@@ -6,6 +6,7 @@ package all
 import (
 	"thriftc/passes"
 	"thriftc/passes/bnstats"
+	"thriftc/passes/canonicalize"
 	"thriftc/passes/dce"
 	"thriftc/passes/equalize"
 	"thriftc/passes/fold"
@@ -19,6 +20,7 @@ var Table = &passes.Table{
 	Passes: []passes.Info{
 		fold.Info,
 		dce.Info,
+		canonicalize.Info,
 		bnstats.Info,
 		foldbn.Info,
 		equalize.Info,
@@ -26,6 +28,8 @@ var Table = &passes.Table{
 	},
 
 	Order: []passes.Order{
+		{Before: "fold", After: "canonicalize", Reason: "paddings and limits that are computed from constants must be constants to be recognised"},
+		{Before: "canonicalize", After: "foldbn", Reason: "a Sub of a constant can be folded once it is an Add"},
 		{Before: "fold", After: "foldbn", Reason: "statistics and weights that are computed from constants must be constants to be folded"},
 		{Before: "bn-stats", After: "foldbn", Reason: "folding leaves no batch norm to take statistics from"},
 		{Before: "foldbn", After: "equalize", Reason: "a batch norm between two layers hides them from each other"},
@@ -34,9 +38,9 @@ var Table = &passes.Table{
 	},
 
 	Pipelines: []passes.Pipeline{
-		{Name: "clean", Doc: "What every compression begins with: constants, no-ops and batch normalisation.",
-			Steps: "fold,dce,foldbn,dce"},
+		{Name: "clean", Doc: "What every compression begins with: constants, no-ops, one form for everything, batch normalisation.",
+			Steps: "fold,dce,canonicalize,dce,foldbn,dce"},
 		{Name: "ptq", Doc: "Post-training quantisation, with or without calibration data.",
-			Steps: "fold,dce,bn-stats,foldbn,dce,quantize"},
+			Steps: "fold,dce,canonicalize,dce,bn-stats,foldbn,dce,quantize"},
 	},
 }
