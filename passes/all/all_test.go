@@ -12,6 +12,5 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestClean checks on random graphs that cleaning keeps results, and that it
-// leaves nothing for a second run.
+// TestClean checks on random graphs that cleaning keeps results.
 func TestClean(t *testing.T) { passtest.Random(t, Table, "clean", 150) }

@@ -57,12 +57,12 @@ func (*pass) Run(c *passes.Context, g *ir.Graph) error {
 	count := 0
 	for changed := -1; changed != count; { // a rule may make room for another
 		changed = count
+		ir.NewRewriter(g).RemoveUnused()
 		count += canonicalize(g)
 		if err := c.Err(); err != nil {
 			return err
 		}
 	}
-	ir.NewRewriter(g).RemoveUnused()
 	c.Stat("rewritten", count)
 	return nil
 }
@@ -249,6 +249,12 @@ func clip(r *ir.Rewriter, n *ir.Node, x *ir.Value, lo, hi float64) bool {
 	lo0, hi0, source := limits(x)
 	if source == nil || x.Type.Elem != tensor.F32 || !(lo0 <= hi0 && lo <= hi && lo <= hi0 && lo0 <= hi) {
 		return false
+	}
+	if lo <= lo0 && hi0 <= hi {
+		return r.Bypass(n.Out[0], x)
+	}
+	if len(x.Uses()) > 1 || x.IsOutput() {
+		return false // both would be computed
 	}
 	limit := func(name string, v float64) *ir.Value {
 		if math.IsInf(v, 0) {
