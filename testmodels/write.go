@@ -29,15 +29,18 @@ func Write(dir string) error {
 		n    int
 	}{{"train", trainSeed, trainPictures}, {"t10k", testSeed, testPictures}} {
 		pixels, labels := Pictures(part.seed, part.n)
-		for name, data := range map[string][]byte{
-			"-images-idx3-ubyte.gz": idx(pixels, part.n, Side, Side),
-			"-labels-idx1-ubyte.gz": idx(labels, part.n),
+		for _, f := range []struct {
+			name string
+			data []byte
+		}{
+			{"-images-idx3-ubyte.gz", idx(pixels, part.n, Side, Side)},
+			{"-labels-idx1-ubyte.gz", idx(labels, part.n)},
 		} {
-			packed, err := pack(data)
+			packed, err := pack(f.data)
 			if err != nil {
 				return err
 			}
-			if err := os.WriteFile(filepath.Join(dir, "glyphs", part.name+name), packed, 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, "glyphs", part.name+f.name), packed, 0o644); err != nil {
 				return err
 			}
 		}
