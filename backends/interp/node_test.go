@@ -253,3 +253,25 @@ func TestConvWithInfiniteWeights(t *testing.T) {
 	tensor.Data[float32](w)[5] = float32(math.Inf(1))
 	b.check("infinite weight", b.node("Conv", []*ir.Value{b.data(1, 3, 8, 8), b.Const("w", w)}, "pads", []int{1, 1, 1, 1}), 1)
 }
+
+func TestMoves(t *testing.T) {
+	for seed := range uint64(10) {
+		b := newBuilder(t, seed)
+		ints := func(x ...int64) *ir.Value { return b.Ints("i", x...) }
+		x := b.data(3, 4, 50, 60)
+		v := b.node("Transpose", []*ir.Value{x}, "perm", [][]int{{0, 2, 3, 1}, {3, 1, 0, 2}, {0, 1, 3, 2}, {1, 0, 2, 3}, {0, 1, 2, 3}}[seed%5])
+		v = b.node("Slice", []*ir.Value{v, ints(1, -1, -100), ints(1000, -1000, 2), ints(1, -2, 0), ints(2, -3, 1)})
+		v = b.node("Pad", []*ir.Value{v, ints(1, 0, 2, 0, 3, 0), b.Float("f", 0.5), ints(3, 0, -3)})
+		v = b.node("Concat", []*ir.Value{v, v}, "axis", int(seed%5)-2)
+		b.check(fmt.Sprint("moves ", seed), b.node("Relu", []*ir.Value{v}), 0)
+	}
+	b := newBuilder(t, 1)
+	n, err := b.Add("Split", "", ir.MakeAttrs("axis", -1), []*ir.Value{b.data(2, 3, 7), b.Ints("sizes", 2, 4, 1)}, "p", "q", "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.check("split", b.node("Concat", []*ir.Value{n.Out[2], n.Out[0], n.Out[1]}, "axis", 2), 0)
+	b = newBuilder(t, 2)
+	v := b.node("Pad", []*ir.Value{b.data(2, 5), b.Ints("p", 0, -1, 1, 2)})
+	b.check("cutting pad", v, 1)
+}

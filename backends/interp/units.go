@@ -52,6 +52,9 @@ func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node
 	if reshapes[n.Op.Name] && isView(n) {
 		return unit{node: n, kind: viewed, in: n.In[:1], out: n.Out}, n
 	}
+	if u, ok := moveUnit(n); ok {
+		return u, n
+	}
 	src, ok := sourceOf(x, n)
 	if !ok {
 		return unit{node: n, kind: evaluated, in: slices.Concat(n.In, n.Captures()), out: n.Out}, n

@@ -1,0 +1,234 @@
+package interp
+
+import (
+	"slices"
+
+	"thriftc/ir"
+	"thriftc/ir/tensor"
+)
+
+// box is a piece of an input that is copied to a piece of an output of the same shape.
+type box struct {
+	in, out      int // which input and output
+	shape        []int
+	from, to     []int // strides
+	fromAt, toAt int   // where the first element is
+}
+
+// movers are the operators that only move elements; fill is what the output
+// holds where no box lies. false: the operator's Eval does it.
+var movers = map[string]func(n *ir.Node) (boxes []box, fill float32, ok bool){
+	"Concat":    concatBoxes,
+	"Pad":       padBoxes,
+	"Slice":     sliceBoxes,
+	"Split":     splitBoxes,
+	"Transpose": transposeBoxes,
+}
+
+// moveUnit returns a node that only moves f32 elements as a unit.
+func moveUnit(n *ir.Node) (unit, bool) {
+	f := movers[n.Op.Name]
+	if f == nil || slices.Contains(n.Out, nil) {
+		return unit{}, false
+	}
+	for _, v := range slices.Concat(n.In, n.Out) {
+		if v == nil {
+			continue
+		}
+		if _, ok := v.Type.Static(); !ok {
+			return unit{}, false
+		}
+	}
+	if n.In[0].Type.Elem != tensor.F32 || n.Out[0].Type.Elem != tensor.F32 {
+		return unit{}, false
+	}
+	boxes, fill, ok := f(n)
+	if !ok {
+		return unit{}, false
+	}
+	return unit{node: n, kind: computed, in: n.In, out: n.Out, run: func(c *call, in, out []*tensor.Tensor) error {
+		if n.Op.Name == "Pad" {
+			y := tensor.Data[float32](out[0])
+			for i := range y {
+				y[i] = fill
+			}
+		}
+		for _, b := range boxes {
+			if err := b.copy(c, tensor.Data[float32](out[b.out]), tensor.Data[float32](in[b.in])); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}, true
+}
+
+// copy moves the box, in parallel along its first dimension if it is large.
+func (b box) copy(c *call, dst, src []float32) error {
+	total, _ := tensor.NumElems(b.shape)
+	if total == 0 {
+		return nil
+	}
+	if len(b.shape) == 0 {
+		dst[b.toAt] = src[b.fromAt]
+		return nil
+	}
+	parts := min(b.shape[0], 1+total/chunk)
+	return c.parallel(parts, func(_, i int) {
+		lo, hi := b.shape[0]*i/parts, b.shape[0]*(i+1)/parts
+		copyBox(dst, src, append([]int{hi - lo}, b.shape[1:]...), b.to, b.from, b.toAt+lo*b.to[0], b.fromAt+lo*b.from[0])
+	})
+}
+
+func copyBox(dst, src []float32, shape, to, from []int, t, f int) {
+	if len(shape) > 1 {
+		for range shape[0] {
+			copyBox(dst, src, shape[1:], to[1:], from[1:], t, f)
+			t, f = t+to[0], f+from[0]
+		}
+		return
+	}
+	if to[0] == 1 && from[0] == 1 {
+		copy(dst[t:t+shape[0]], src[f:])
+		return
+	}
+	for range shape[0] {
+		dst[t] = src[f]
+		t, f = t+to[0], f+from[0]
+	}
+}
+
+func staticShape(v *ir.Value) []int {
+	s, _ := v.Type.Static()
+	return s
+}
+
+func strides(shape []int) []int {
+	out, s := make([]int, len(shape)), 1
+	for i := len(shape) - 1; i >= 0; i-- {
+		out[i] = s
+		s *= shape[i]
+	}
+	return out
+}
+
+// axisIn returns an axis, counted from the end if negative; it was checked by inference.
+func axisIn(axis, rank int) int {
+	if axis < 0 {
+		axis += rank
+	}
+	return axis
+}
+
+func concatBoxes(n *ir.Node) ([]box, float32, bool) {
+	to := strides(staticShape(n.Out[0]))
+	axis := axisIn(n.Int("axis"), len(to))
+	var out []box
+	at := 0
+	for i, v := range n.In {
+		s := staticShape(v)
+		out = append(out, box{in: i, shape: s, from: strides(s), to: to, toAt: at * to[axis]})
+		at += s[axis]
+	}
+	return out, 0, true
+}
+
+func splitBoxes(n *ir.Node) ([]box, float32, bool) {
+	from := strides(staticShape(n.In[0]))
+	axis := axisIn(n.Int("axis"), len(from))
+	var out []box
+	at := 0
+	for i, v := range n.Out {
+		s := staticShape(v)
+		out = append(out, box{out: i, shape: s, from: from, to: strides(s), fromAt: at * from[axis]})
+		at += s[axis]
+	}
+	return out, 0, true
+}
+
+func transposeBoxes(n *ir.Node) ([]box, float32, bool) {
+	s := staticShape(n.Out[0])
+	from := make([]int, len(s))
+	perm := n.Ints("perm")
+	for i := range s {
+		p := len(s) - 1 - i
+		if perm != nil {
+			p = int(perm[i])
+		}
+		from[i] = strides(staticShape(n.In[0]))[p]
+	}
+	return []box{{shape: s, from: from, to: strides(s)}}, 0, true
+}
+
+// along returns the numbers of input i, one for each axis that input axes
+// lists, as one for each axis of rank; def elsewhere. false: not constant.
+func along(n *ir.Node, i, axes, rank, def int) ([]int, bool) {
+	out := slices.Repeat([]int{def}, rank)
+	if n.Input(i) == nil {
+		return out, true
+	}
+	x := n.ConstIn(i)
+	if x == nil || n.Input(axes) != nil && n.ConstIn(axes) == nil {
+		return nil, false
+	}
+	for j, v := range x.Int64s() {
+		axis := j
+		if a := n.ConstIn(axes); a != nil {
+			axis = axisIn(int(a.Int64s()[j]), rank)
+		}
+		out[axis] = int(v)
+	}
+	return out, true
+}
+
+func sliceBoxes(n *ir.Node) ([]box, float32, bool) {
+	in, out := staticShape(n.In[0]), staticShape(n.Out[0])
+	starts, ok1 := along(n, 1, 3, len(in), 0)
+	steps, ok2 := along(n, 4, 3, len(in), 1)
+	if !ok1 || !ok2 {
+		return nil, 0, false
+	}
+	b := box{shape: out, from: strides(in), to: strides(out)}
+	for i, d := range in {
+		s := starts[i]
+		if s < 0 {
+			s += d
+		}
+		if s = max(0, min(s, d)); steps[i] < 0 {
+			s = min(s, d-1)
+		}
+		if out[i] > 0 {
+			b.fromAt += s * b.from[i]
+		}
+		b.from[i] *= steps[i]
+	}
+	return []box{b}, 0, true
+}
+
+// padBoxes is Pad with a constant, that does not cut.
+func padBoxes(n *ir.Node) ([]box, float32, bool) {
+	in, out := staticShape(n.In[0]), staticShape(n.Out[0])
+	if m := n.Str("mode"); m != "" && m != "constant" || n.ConstIn(1) == nil || n.Input(3) != nil && n.ConstIn(3) == nil {
+		return nil, 0, false
+	}
+	fill := float32(0)
+	if n.Input(2) != nil {
+		v := n.ConstIn(2)
+		if v == nil || v.Len() != 1 {
+			return nil, 0, false
+		}
+		fill = v.Float32s()[0]
+	}
+	b := box{shape: in, from: strides(in), to: strides(out)}
+	pads := n.ConstIn(1).Int64s()
+	for j, p := range pads[:len(pads)/2] {
+		axis := j
+		if a := n.ConstIn(3); a != nil {
+			axis = axisIn(int(a.Int64s()[j]), len(in))
+		}
+		if p < 0 || pads[len(pads)/2+j] < 0 {
+			return nil, 0, false
+		}
+		b.toAt += int(p) * b.to[axis]
+	}
+	return []box{b}, fill, true
+}
