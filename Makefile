@@ -1,0 +1,43 @@
+# Everything a developer runs. `make test` needs Go only; the parts that need
+# more (node with npm, for ONNX Runtime) say so loudly when it is missing.
+
+GO          ?= go
+STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+VERSION_PKGS = ./...
+
+.PHONY: build test check golden generate conformance fuzz bench bench-ptq bench-parity ort clean
+
+build: ## build the one static binary, bin/thriftc
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/thriftc ./cmd/thriftc
+
+test: ort ## all tests of a clean checkout
+	$(GO) test ./...
+
+check: ## formatting, vet, staticcheck, import rules, tidy modules, generated files
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) test -run 'TestImportRules|TestViolationsAreSeen' .
+	$(GO) mod tidy -diff
+	$(GO) generate ./...
+	@git diff --exit-code --stat -- '*.pb.go' '*_amd64.s' '*_gen.go' || { echo "generated files are not up to date: commit what go generate wrote"; exit 1; }
+
+golden: ## rewrite the golden files of the pass tests; read the diff afterwards
+	$(GO) test ./passes/... -update
+
+generate: ## regenerate protobuf code and assembly
+	$(GO) generate ./...
+
+FUZZTIME ?= 10s
+fuzz: ## every fuzz target for FUZZTIME each
+	@set -e; for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+	    echo "fuzz $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \
+	  done; \
+	done
+
+bench: ## go benchmarks of the engine
+	$(GO) test -run '^$$' -bench . -benchtime 1s ./backends/...
+
+clean:
+	rm -rf bin

@@ -1,0 +1,151 @@
+// Command thriftc compresses ONNX models: it reads a model, transforms it with
+// compiler passes, and writes a smaller one that provably still works.
+//
+// There is one file per subcommand; this one holds what they share.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"thriftc/ir/onnxio"
+)
+
+// Exit codes, documented in the root command's help and in docs/cli.md.
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitUnsupported = 3
+	exitBudget      = 4
+	exitDiffer      = 5
+	exitCancelled   = 130
+)
+
+// exitError is an error with the exit code it asks for.
+type exitError struct {
+	code int
+	err  error
+	hint string // what to do about it; may be empty
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func usageError(format string, args ...any) error {
+	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...)}
+}
+
+func withHint(err error, hint string) error {
+	return &exitError{code: exitCode(err), err: err, hint: hint}
+}
+
+func exitCode(err error) int {
+	var e *exitError
+	var unsupported *onnxio.Unsupported
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &e):
+		return e.code
+	case errors.Is(err, context.Canceled):
+		return exitCancelled
+	case errors.As(err, &unsupported):
+		return exitUnsupported
+	}
+	return exitFailed
+}
+
+func main() { os.Exit(mainCode()) }
+
+// mainCode is main without the exit, so that end-to-end tests can run it as a command.
+func mainCode() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	printError(stderr, err)
+	return exitCode(err)
+}
+
+func printError(w io.Writer, err error) {
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(w, "thriftc: cancelled")
+		return
+	}
+	fmt.Fprintln(w, "thriftc: error:", strings.TrimRight(strings.ReplaceAll(err.Error(), "\n", "\n  "), "\n "))
+	var e *exitError
+	if errors.As(err, &e) && e.hint != "" {
+		fmt.Fprintln(w, "thriftc: hint:", e.hint)
+	}
+}
+
+const rootHelp = `thriftc compresses ONNX models: it reads a model, transforms it with compiler
+passes, and writes a smaller model that every ONNX runtime can run, with a
+report of what changed.
+
+Exit codes:
+  0    done
+  1    failed
+  2    wrong usage
+  3    model or operator not supported
+  4    budget not met (the best artefact is still written, budget_met: false)
+  5    results differ
+  130  cancelled`
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "thriftc",
+		Short:         "Compress ONNX models",
+		Long:          rootHelp,
+		Example:       "  thriftc compress testmodels/glyphs.onnx --data testmodels/glyphs/desc.yaml -o out/",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &exitError{exitUsage, err, fmt.Sprintf("'%s --help' lists the flags", c.CommandPath())}
+	})
+	root.AddCommand(
+		newCompress(), newEval(), newCompare(), newInspect(), newRun(), newOpt(),
+		newCheck(), newGate(), newPasses(), newOps(), newVersion(),
+	)
+	for _, c := range root.Commands() {
+		args := c.Args
+		c.Args = func(c *cobra.Command, a []string) error {
+			if err := args(c, a); err != nil {
+				return &exitError{exitUsage, err, "usage: " + c.UseLine()}
+			}
+			return nil
+		}
+	}
+	root.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			msg := fmt.Sprintf("unknown command %q", args[0])
+			if s := c.SuggestionsFor(args[0]); len(s) > 0 {
+				msg += ", did you mean " + strings.Join(s, " or ") + "?"
+			}
+			return &exitError{exitUsage, errors.New(msg), "'thriftc --help' lists the commands"}
+		}
+		return c.Help()
+	}
+	root.Args = cobra.ArbitraryArgs
+	root.SuggestionsMinimumDistance = 2
+	return root
+}
