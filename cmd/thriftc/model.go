@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"thriftc/backends"
+	"thriftc/backends/interp"
+	"thriftc/dataset"
+	"thriftc/ir"
+	"thriftc/ir/onnxio"
+	"thriftc/ir/ops"
+	"thriftc/ir/tensor"
+)
+
+// readModel reads an .onnx or .tir file; what the reader repaired or ignored
+// goes to notes.
+func readModel(path string, notes io.Writer) (*ir.Graph, error) {
+	switch filepath.Ext(path) {
+	case ".tir":
+		src, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		return ir.Parse(path, string(src), ops.Table())
+	case ".onnx":
+		r := onnxio.Reader{Ops: ops.Table(), Note: func(p onnxio.Problem) {
+			fmt.Fprintf(notes, "thriftc: note: %s: %s\n", path, p)
+		}}
+		return r.Read(path)
+	}
+	return nil, usageError("%s: a model's name ends in .onnx or .tir", path)
+}
+
+// addThreads adds the flag that all running commands share.
+func addThreads(c *cobra.Command, threads *int) {
+	c.Flags().IntVar(threads, "threads", 0, "worker threads; 0 means all cores")
+}
+
+func compile(ctx context.Context, g *ir.Graph, threads int) (backends.Executable, error) {
+	return interp.New().Compile(ctx, g, backends.Options{Threads: threads})
+}
+
+// evalBatch is how many samples run at once where the user does not say.
+const evalBatch = 32
+
+// score evaluates a classifier on labelled data.
+func score(ctx context.Context, g *ir.Graph, s *dataset.Set, threads int) (dataset.Accuracy, error) {
+	src, err := s.For(g)
+	if err != nil {
+		return dataset.Accuracy{}, err
+	}
+	exe, err := compile(ctx, g, threads)
+	if err != nil {
+		return dataset.Accuracy{}, err
+	}
+	defer exe.Close()
+	return dataset.Evaluate(ctx, exe, src, evalBatch)
+}
+
+// commonValues returns the names of the float results that both graphs
+// compute in the same shape, in a's order.
+func commonValues(a, b *ir.Graph) []string {
+	inB := map[string]*ir.Value{}
+	for _, n := range b.Nodes {
+		for _, v := range n.Out {
+			if v != nil {
+				inB[v.Name] = v
+			}
+		}
+	}
+	var out []string
+	for _, n := range a.Nodes {
+		for _, v := range n.Out {
+			if v == nil || !v.Type.Elem.IsFloat() {
+				continue
+			}
+			w := inB[v.Name]
+			if w != nil && w.Type.Elem == v.Type.Elem && v.Type.Compatible(w.Type) && !slices.Contains(out, v.Name) {
+				out = append(out, v.Name)
+			}
+		}
+	}
+	return out
+}
+
+// inputNames lists a graph's inputs for messages.
+func inputNames(g *ir.Graph) string {
+	var s []string
+	for _, v := range g.Inputs {
+		s = append(s, fmt.Sprintf("%s: %v", v.Name, v.Type))
+	}
+	return strings.Join(s, ", ")
+}
+
+// iterPull turns a sequence of batches into a function that returns the next.
+func iterPull(seq iter.Seq2[[]*tensor.Tensor, error]) (next func() ([]*tensor.Tensor, error), stop func()) {
+	pull, stop := iter.Pull2(seq)
+	return func() ([]*tensor.Tensor, error) {
+		t, err, ok := pull()
+		if !ok {
+			return nil, io.ErrUnexpectedEOF
+		}
+		return t, err
+	}, stop
+}

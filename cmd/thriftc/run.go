@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"thriftc/dataset"
+	"thriftc/ir/tensor"
+)
+
+func newRun() *cobra.Command {
+	var input, output string
+	var threads int
+	c := &cobra.Command{
+		Use:   "run MODEL --input IN.npz --output OUT.npz",
+		Short: "Run a model on arrays",
+		Long: `Run a model on the arrays of an npz file, named as the model's inputs, and write
+its outputs, named as the model's outputs, to another.`,
+		Example: "  thriftc run model.onnx --input in.npz --output out.npz",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if input == "" || output == "" {
+				return usageError("both --input and --output are needed")
+			}
+			g, err := readModel(args[0], c.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			arrays, err := dataset.ReadNPZ(input)
+			if err != nil {
+				return err
+			}
+			in := make([]*tensor.Tensor, len(g.Inputs))
+			for i, v := range g.Inputs {
+				for _, a := range arrays {
+					if a.Name == v.Name || len(arrays) == 1 && len(in) == 1 {
+						in[i] = a.Tensor
+					}
+				}
+				if in[i] == nil {
+					return fmt.Errorf("%s holds no array %q; the model's inputs are %s", input, v.Name, inputNames(g))
+				}
+			}
+			exe, err := compile(c.Context(), g, threads)
+			if err != nil {
+				return err
+			}
+			defer exe.Close()
+			out, err := exe.Run(c.Context(), in)
+			if err != nil {
+				return err
+			}
+			named := make([]dataset.Named, len(out))
+			for i, t := range out {
+				named[i] = dataset.Named{Name: g.Outputs[i].Name, Tensor: t}
+			}
+			return dataset.WriteNPZ(output, named)
+		},
+	}
+	c.Flags().StringVar(&input, "input", "", "npz file with the inputs")
+	c.Flags().StringVar(&output, "output", "", "npz file to write")
+	addThreads(c, &threads)
+	return c
+}
