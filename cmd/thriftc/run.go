@@ -1,12 +1,9 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"thriftc/dataset"
-	"thriftc/ir/tensor"
 )
 
 func newRun() *cobra.Command {
@@ -27,20 +24,9 @@ its outputs, named as the model's outputs, to another.`,
 			if err != nil {
 				return err
 			}
-			arrays, err := dataset.ReadNPZ(input)
+			in, err := inputsFromNPZ(input, g)
 			if err != nil {
 				return err
-			}
-			in := make([]*tensor.Tensor, len(g.Inputs))
-			for i, v := range g.Inputs {
-				for _, a := range arrays {
-					if a.Name == v.Name || len(arrays) == 1 && len(in) == 1 {
-						in[i] = a.Tensor
-					}
-				}
-				if in[i] == nil {
-					return fmt.Errorf("%s holds no array %q; the model's inputs are %s", input, v.Name, inputNames(g))
-				}
 			}
 			exe, err := compile(c.Context(), g, threads)
 			if err != nil {

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"thriftc/backends/interp"
+	"thriftc/dataset"
+	"thriftc/ir"
+	"thriftc/ir/onnxio"
+	"thriftc/ir/tensor"
+	"thriftc/passes"
+	"thriftc/passes/all"
+)
+
+type optOptions struct {
+	passes, output, data       string
+	format                     string
+	opset, calibSamples        int
+	seed                       uint64
+	threads                    int
+	dumpDir, check             string
+	startAfter, stopAfter      string
+	stats, time, asJSON, print bool
+}
+
+func newOpt() *cobra.Command {
+	var o optOptions
+	c := &cobra.Command{
+		Use:   "opt --passes=PIPELINE IN -o OUT",
+		Short: "Run compiler passes on a graph",
+		Long: `Run any pipeline of passes on a graph, from .onnx or .tir (the text form) to
+either. 'thriftc passes' lists the passes and the named pipelines. When a pass
+fails, the graph before it and the command that repeats the failure are written
+to the folder named by --dump-dir, or beside OUT.`,
+		Example: `  thriftc opt --passes=fold,canonicalize,foldbn,dce model.onnx -o model.tir
+  thriftc opt --passes='quantize{weight-bits=4}' --data desc.yaml model.onnx -o small.onnx`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return runOpt(c, args[0], &o) },
+	}
+	f := c.Flags()
+	f.StringVar(&o.passes, "passes", "", "the pipeline: fold,quantize{weight-bits=8},…")
+	f.StringVarP(&o.output, "output", "o", "", "file to write, .onnx or .tir; - prints the text form")
+	f.StringVar(&o.data, "data", "", "data description for passes that calibrate")
+	f.IntVar(&o.calibSamples, "calib-samples", defaultCalibSamples, "how many samples calibrate")
+	f.StringVar(&o.format, "format", "qdq", "how quantisers are written to .onnx: qdq, qcdq or qonnx")
+	f.IntVar(&o.opset, "opset", 0, "opset of a written .onnx; 0 means 17, or what the model needs")
+	f.Uint64Var(&o.seed, "seed", 0, "of all randomness")
+	f.StringVar(&o.dumpDir, "dump-dir", "", "folder for the graph after every pass")
+	f.StringVar(&o.check, "check", "", "npz file with inputs: run the graph before and after every pass and compare")
+	f.StringVar(&o.startAfter, "start-after", "", "skip the pipeline up to this pass (name or number)")
+	f.StringVar(&o.stopAfter, "stop-after", "", "stop after this pass (name or number)")
+	f.BoolVar(&o.stats, "stats", false, "print what every pass did")
+	f.BoolVar(&o.time, "time", false, "print the time of every pass")
+	f.BoolVar(&o.asJSON, "json", false, "print statistics and times as JSON")
+	addThreads(c, &o.threads)
+	return c
+}
+
+func runOpt(c *cobra.Command, in string, o *optOptions) error {
+	if o.output == "" {
+		return usageError("-o is needed")
+	}
+	steps, err := all.Table.Parse(o.passes)
+	if err != nil {
+		return usageError("--passes: %w", err)
+	}
+	if ext := filepath.Ext(o.output); o.output != "-" && ext != ".onnx" && ext != ".tir" {
+		return usageError("-o %s: the name must end in .onnx or .tir", o.output)
+	}
+	g, err := readModel(in, c.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	pc := &passes.Context{
+		Context: c.Context(), Seed: o.seed, Threads: o.threads, Engine: interp.New(),
+		Log: newLog(c.ErrOrStderr()),
+	}
+	if o.data != "" {
+		set, err := dataset.Open(o.data)
+		if err != nil {
+			return err
+		}
+		src, err := set.Shuffle(o.seed).Take(o.calibSamples).For(g)
+		if err != nil {
+			return err
+		}
+		pc.Calib = src
+	}
+	ro := passes.RunOptions{DumpDir: o.dumpDir, StartAfter: o.startAfter, StopAfter: o.stopAfter, ReproDir: o.dumpDir}
+	if ro.ReproDir == "" && o.output != "-" {
+		ro.ReproDir = o.output + ".failed"
+	}
+	if o.check != "" {
+		in, err := inputsFromNPZ(o.check, g)
+		if err != nil {
+			return err
+		}
+		ro.Check = [][]*tensor.Tensor{in}
+	}
+	res, err := passes.Run(pc, g, steps, ro)
+	if err != nil {
+		return err
+	}
+	if o.asJSON {
+		if err := writeJSON(c.OutOrStdout(), res); err != nil {
+			return err
+		}
+	} else if o.stats || o.time {
+		printSteps(c.ErrOrStderr(), res, o)
+	}
+	return writeModel(c.OutOrStdout(), o.output, g, o.format, o.opset)
+}
+
+func printSteps(w io.Writer, res *passes.Result, o *optOptions) {
+	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	for i, s := range res.Steps {
+		changed := "unchanged"
+		if s.Changed {
+			changed = "changed"
+		}
+		fmt.Fprintf(tw, "%d\t%s\t%s\t%d nodes", i+1, s.Pass, changed, s.Nodes)
+		if o.time {
+			fmt.Fprintf(tw, "\t%.3f s", s.Seconds)
+		}
+		if s.Difference != nil {
+			fmt.Fprintf(tw, "\tdifference %.2g", *s.Difference)
+		}
+		fmt.Fprintln(tw)
+		if o.stats {
+			for _, st := range s.Stats {
+				fmt.Fprintf(tw, "\t  %s: %v\n", st.Name, st.Value)
+			}
+		}
+	}
+	tw.Flush()
+}
+
+// inputsFromNPZ reads a graph's inputs, by name, from an npz file.
+func inputsFromNPZ(path string, g *ir.Graph) ([]*tensor.Tensor, error) {
+	arrays, err := dataset.ReadNPZ(path)
+	if err != nil {
+		return nil, err
+	}
+	in := make([]*tensor.Tensor, len(g.Inputs))
+	for i, v := range g.Inputs {
+		for _, a := range arrays {
+			if a.Name == v.Name || len(arrays) == 1 && len(in) == 1 {
+				in[i] = a.Tensor
+			}
+		}
+		if in[i] == nil {
+			return nil, fmt.Errorf("%s holds no array %q; the model's inputs are %s", path, v.Name, inputNames(g))
+		}
+	}
+	return in, nil
+}
+
+// writeModel writes a graph as .onnx in a dialect, as .tir, or prints it ("-").
+func writeModel(stdout io.Writer, path string, g *ir.Graph, format string, opset int) error {
+	if path == "-" {
+		return ir.Print(stdout, g)
+	}
+	if filepath.Ext(path) == ".tir" {
+		var b bytes.Buffer
+		if err := ir.Print(&b, g); err != nil {
+			return err
+		}
+		return writeFile(path, b.Bytes())
+	}
+	lowered, wo, err := lowerDialect(g, format, opset)
+	if err != nil {
+		return err
+	}
+	return onnxio.Write(path, lowered, wo)
+}
+
+// writeFile writes a file that appears complete or not at all.
+func writeFile(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	if e := f.Chmod(0o644); err == nil {
+		err = e
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// newLog returns the logger that shows passes' messages as plain lines.
+func newLog(w io.Writer) *slog.Logger { return slog.New(&lineHandler{w: w}) }
