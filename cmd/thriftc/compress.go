@@ -1,0 +1,381 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"thriftc/backends/interp"
+	"thriftc/dataset"
+	"thriftc/ir"
+	"thriftc/ir/onnxio"
+	"thriftc/ir/ops"
+	"thriftc/passes"
+	"thriftc/passes/all"
+	"thriftc/report"
+)
+
+const (
+	defaultCalibSamples = 300
+	holdOut             = 0.2 // part of --data that is only reported on, without --eval-data
+	defaultPipeline     = "compress"
+)
+
+type compressOptions struct {
+	data, evalData, recipe, passes, output string
+	weightBits, actBits                    int
+	pow2, recon, perTensor                 bool
+	exclude                                []string
+	format                                 string
+	opset, calibSamples, threads           int
+	maxDrop                                float64
+	seed                                   uint64
+	dumpDir                                string
+	asJSON                                 bool
+}
+
+func newCompress() *cobra.Command {
+	var o compressOptions
+	c := &cobra.Command{
+		Use:   "compress MODEL.onnx [--data DESC.yaml] -o OUT/",
+		Short: "Compress a model and report what changed",
+		Long: `Compress a model: fold it, quantise it, and write a folder with
+
+  model.onnx    the compressed model
+  report.json   parameters, bytes, MACs, accuracy and time per image, before and after
+  recipe.yaml   repeats the run: thriftc compress MODEL --recipe recipe.yaml …
+
+--data calibrates and chooses; --eval-data is only reported on. Without
+--eval-data a seeded 20 % of --data is held out for the report and used for
+nothing else. With no data at all the ranges come from the model itself, and
+what was not measured is said.
+
+--max-drop raises bits, or leaves layers in float, until top-1 drops by no more
+than that many percentage points; when that cannot be had, the best model is
+written all the same and the exit code is 4.`,
+		Example: `  thriftc compress testmodels/glyphs.onnx --data testmodels/glyphs/desc.yaml -o out/
+  thriftc compress model.onnx --data calib.yaml --eval-data test.yaml --weight-bits 4 --recon -o out/`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return runCompress(c, args[0], &o) },
+	}
+	f := c.Flags()
+	f.StringVar(&o.data, "data", "", "data description: calibrates and chooses")
+	f.StringVar(&o.evalData, "eval-data", "", "data description: reported on, never used to choose")
+	f.StringVarP(&o.output, "output", "o", "", "folder to write")
+	f.StringVar(&o.recipe, "recipe", "", "recipe to follow; flags given beside it win")
+	f.StringVar(&o.passes, "passes", defaultPipeline, "the pipeline; 'thriftc passes' lists passes and pipelines")
+	f.IntVar(&o.calibSamples, "calib-samples", defaultCalibSamples, "how many samples of --data calibrate")
+	f.IntVar(&o.weightBits, "weight-bits", 8, "bits of weights, 2 to 8")
+	f.IntVar(&o.actBits, "act-bits", 8, "bits of activations, 2 to 8")
+	f.BoolVar(&o.pow2, "pow2", false, "scales are powers of two")
+	f.BoolVar(&o.recon, "recon", false, "choose roundings by layer-wise reconstruction; for 4 bits and fewer")
+	f.BoolVar(&o.perTensor, "per-tensor", false, "one weight scale per tensor instead of per channel")
+	f.StringSliceVar(&o.exclude, "exclude", nil, "leave layers in float whose names match this pattern (repeatable)")
+	f.Float64Var(&o.maxDrop, "max-drop", 0, "budget: top-1 may drop by this many percentage points")
+	f.StringVar(&o.format, "format", "qdq", "how quantisers are written: qdq, qcdq or qonnx")
+	f.IntVar(&o.opset, "opset", 0, "opset to write; 0 means 17, or what the model needs")
+	f.Uint64Var(&o.seed, "seed", 0, "of all randomness")
+	f.StringVar(&o.dumpDir, "dump-dir", "", "folder for the graph after every pass")
+	f.BoolVar(&o.asJSON, "json", false, "print the report as JSON")
+	addThreads(c, &o.threads)
+	return c
+}
+
+// quantizeFlags are the flags that set options of the quantize pass.
+func quantizeFlags(o *compressOptions) map[string]string {
+	return map[string]string{
+		"weight-bits": strconv.Itoa(o.weightBits),
+		"act-bits":    strconv.Itoa(o.actBits),
+		"pow2":        strconv.FormatBool(o.pow2),
+		"recon":       strconv.FormatBool(o.recon),
+		"per-tensor":  strconv.FormatBool(o.perTensor),
+		"max-drop":    strconv.FormatFloat(o.maxDrop, 'g', -1, 64),
+	}
+}
+
+// makeRecipe joins the recipe file and the flags into one recipe and its steps.
+func makeRecipe(c *cobra.Command, o *compressOptions) (*recipe, []passes.Step, error) {
+	r := &recipe{Version: recipeVersion, Passes: []string{o.passes}, Format: o.format, Opset: o.opset, Seed: o.seed, CalibSamples: o.calibSamples}
+	if o.recipe != "" {
+		var err error
+		if r, err = readRecipe(o.recipe); err != nil {
+			return nil, nil, err
+		}
+	}
+	given := c.Flags().Changed
+	if given("passes") || o.recipe == "" {
+		r.Passes = []string{o.passes}
+	}
+	if given("format") || r.Format == "" {
+		r.Format = o.format
+	}
+	if given("opset") {
+		r.Opset = o.opset
+	}
+	if given("seed") {
+		r.Seed = o.seed
+	}
+	if given("calib-samples") || r.CalibSamples == 0 {
+		r.CalibSamples = o.calibSamples
+	}
+	if given("max-drop") {
+		r.MaxDrop = &o.maxDrop
+	}
+	steps, err := all.Table.Parse(r.pipeline())
+	if err != nil {
+		return nil, nil, usageError("%w", err)
+	}
+	var errs []error
+	if r.CalibSamples < 1 {
+		errs = append(errs, fmt.Errorf("--calib-samples %d: at least 1 is needed", r.CalibSamples))
+	}
+	if !slices.Contains(dialects, r.Format) {
+		errs = append(errs, fmt.Errorf("--format %s: there are %s", r.Format, strings.Join(dialects, ", ")))
+	}
+	i := slices.IndexFunc(steps, func(s passes.Step) bool { return s.Info.Name == "quantize" })
+	for name, value := range sortedPairs(quantizeFlags(o)) {
+		if !given(name) {
+			continue
+		}
+		if i < 0 {
+			errs = append(errs, fmt.Errorf("--%s: the pipeline has no quantize pass", name))
+		} else if err := steps[i].Set(name, value); err != nil {
+			errs = append(errs, fmt.Errorf("--%s %w", name, err))
+		}
+	}
+	if given("exclude") && i >= 0 {
+		if err := steps[i].Set("exclude", o.exclude...); err != nil {
+			errs = append(errs, fmt.Errorf("--exclude %w", err))
+		}
+	}
+	if r.MaxDrop != nil && i >= 0 {
+		if err := steps[i].Set("max-drop", strconv.FormatFloat(*r.MaxDrop, 'g', -1, 64)); err != nil {
+			errs = append(errs, fmt.Errorf("--max-drop %w", err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, nil, &exitError{code: exitUsage, err: err}
+	}
+	r.Passes = nil
+	for _, s := range steps {
+		r.Passes = append(r.Passes, s.String())
+	}
+	return r, steps, nil
+}
+
+// runData is the data of a compression: what may be used, and what is only reported on.
+type runData struct{ tune, calib, eval *dataset.Set }
+
+func openData(o *compressOptions, r *recipe, log *slog.Logger) (d runData, err error) {
+	if o.evalData != "" {
+		if d.eval, err = dataset.Open(o.evalData); err != nil {
+			return d, err
+		}
+	}
+	if o.data == "" {
+		return d, nil
+	}
+	if d.tune, err = dataset.Open(o.data); err != nil {
+		return d, err
+	}
+	if d.eval == nil && d.tune.Labelled() {
+		if d.tune, d.eval, err = d.tune.Split(r.Seed, holdOut); err != nil {
+			return d, err
+		}
+	}
+	if d.eval != nil && !d.eval.Labelled() {
+		log.Warn("the evaluation data has no labels: accuracy is not measured")
+		d.eval = nil
+	}
+	d.calib = d.tune.Shuffle(r.Seed).Take(r.CalibSamples)
+	if d.calib.Len() < r.CalibSamples {
+		log.Info(fmt.Sprintf("calibrating on all %d samples there are", d.calib.Len()))
+	}
+	return d, nil
+}
+
+func runCompress(c *cobra.Command, model string, o *compressOptions) error {
+	start := time.Now()
+	if o.output == "" {
+		return usageError("-o is needed: the folder to write")
+	}
+	rec, steps, err := makeRecipe(c, o)
+	if err != nil {
+		return err
+	}
+	if st, err := os.Stat(o.output); err == nil && !st.IsDir() {
+		return usageError("-o %s: is a file; give a folder", o.output)
+	}
+	rep := &report.Report{Version: version, Model: model, Command: commandLine(c, model), Seed: rec.Seed}
+	log := slog.New(&lineHandler{w: c.ErrOrStderr(), warn: func(s string) { rep.Warnings = append(rep.Warnings, s) }})
+	g, err := readModel(model, c.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	data, err := openData(o, rec, log)
+	if err != nil {
+		return err
+	}
+	after, err := compressGraph(c, g, rec, steps, data, o, log, rep)
+	if err != nil {
+		return err
+	}
+	out, err := newOutput(o.output)
+	if err != nil {
+		return err
+	}
+	defer out.discard()
+	lowered, wo, err := lowerDialect(after, rec.Format, rec.Opset)
+	if err != nil {
+		return err
+	}
+	if err := onnxio.Write(out.path("model.onnx"), lowered, wo); err != nil {
+		return err
+	}
+	// What is measured is the written file as anybody would read it.
+	written, err := onnxio.Read(out.path("model.onnx"), ops.Table())
+	if err != nil {
+		return fmt.Errorf("the written model cannot be read back: %w", err)
+	}
+	if err := measure(c, g, written, model, out.path("model.onnx"), data.eval, o, rep); err != nil {
+		return err
+	}
+	rep.WallSeconds = time.Since(start).Seconds()
+	judge(rep, rec)
+	text, err := rec.encode(rep.Command)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(out.path("recipe.yaml"), text, 0o644); err != nil {
+		return err
+	}
+	if err := rep.WriteFile(out.path("report.json")); err != nil {
+		return err
+	}
+	if err := out.commit(); err != nil {
+		return err
+	}
+	if o.asJSON {
+		err = writeJSON(c.OutOrStdout(), rep)
+	} else {
+		err = rep.Print(c.OutOrStdout())
+	}
+	if err == nil && rep.BudgetMet != nil && !*rep.BudgetMet {
+		err = &exitError{exitBudget, fmt.Errorf("the budget of %g points is not met; the best model is in %s", *rec.MaxDrop, o.output), "raise --weight-bits or --act-bits, add --recon, or allow a larger --max-drop"}
+	}
+	return err
+}
+
+// compressGraph runs the passes on a copy of g.
+func compressGraph(c *cobra.Command, g *ir.Graph, rec *recipe, steps []passes.Step, data runData, o *compressOptions, log *slog.Logger, rep *report.Report) (*ir.Graph, error) {
+	bar := newBar(c, "")
+	defer bar.Done()
+	pc := &passes.Context{
+		Context: c.Context(), Seed: rec.Seed, Threads: o.threads, Engine: interp.New(), Log: log,
+		Progress: bar.Set,
+	}
+	if data.calib != nil {
+		src, err := data.calib.For(g)
+		if err != nil {
+			return nil, err
+		}
+		pc.Calib = src
+		if data.tune.Labelled() {
+			pc.Score = func(ctx context.Context, g *ir.Graph) (float64, error) {
+				acc, err := score(ctx, g, data.tune, o.threads)
+				return 100 * acc.Top1, err
+			}
+		}
+	}
+	after := g.Clone()
+	if data.tune != nil {
+		ir.NewRewriter(after).SetMeta("thriftc.preprocess", data.tune.Preprocess().String())
+	}
+	res, err := passes.Run(pc, after, steps, passes.RunOptions{DumpDir: o.dumpDir, ReproDir: o.dumpDir})
+	rep.Passes = res
+	return after, err
+}
+
+// commandLine is the command as the user would type it again, without the
+// output folder, so that it does not differ between equal runs.
+func commandLine(c *cobra.Command, model string) string {
+	parts := []string{"thriftc", c.Name(), quoteArg(model)}
+	for _, f := range changedFlags(c) {
+		if f.Name == "output" || f.Name == "json" || f.Name == "dump-dir" || f.Name == "threads" {
+			continue
+		}
+		switch f.Value.Type() {
+		case "bool":
+			parts = append(parts, "--"+f.Name)
+		default:
+			parts = append(parts, "--"+f.Name, quoteArg(strings.Trim(f.Value.String(), "[]")))
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+func quoteArg(s string) string {
+	if s != "" && !strings.ContainsAny(s, " \t\n'\"$`\\*?[]{}()<>|&;!#~") {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// output collects the files of an artefact and puts them into the folder
+// only when all of them are complete.
+type output struct {
+	dir, tmp string
+	made     bool // dir did not exist before
+}
+
+func newOutput(dir string) (*output, error) {
+	o := &output{dir: dir}
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		o.made = true
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	var err error
+	if o.tmp, err = os.MkdirTemp(dir, ".thriftc-*"); err != nil {
+		o.discard()
+		return nil, err
+	}
+	return o, nil
+}
+
+func (o *output) path(name string) string { return filepath.Join(o.tmp, name) }
+
+// commit moves the files into place.
+func (o *output) commit() error {
+	files, err := os.ReadDir(o.tmp)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := os.Rename(o.path(f.Name()), filepath.Join(o.dir, f.Name())); err != nil {
+			return err
+		}
+	}
+	o.made = false
+	return nil
+}
+
+// discard removes what was not committed.
+func (o *output) discard() {
+	if o.tmp != "" {
+		os.RemoveAll(o.tmp)
+	}
+	if o.made {
+		os.Remove(o.dir)
+	}
+}
