@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"thriftc/backends/interp"
+	"thriftc/backends/onnx"
 	"thriftc/dataset"
 	"thriftc/ir"
 	"thriftc/ir/onnxio"
@@ -90,16 +92,26 @@ written all the same and the exit code is 4.`,
 	return c
 }
 
-// quantizeFlags are the flags that set options of the quantize pass.
-func quantizeFlags(o *compressOptions) map[string]string {
-	return map[string]string{
-		"weight-bits": strconv.Itoa(o.weightBits),
-		"act-bits":    strconv.Itoa(o.actBits),
-		"pow2":        strconv.FormatBool(o.pow2),
-		"recon":       strconv.FormatBool(o.recon),
-		"per-tensor":  strconv.FormatBool(o.perTensor),
-		"max-drop":    strconv.FormatFloat(o.maxDrop, 'g', -1, 64),
+type optionFlag struct {
+	name   string
+	values []string
+}
+
+// quantizeFlags are the flags that set the option of the same name of the quantize pass.
+func quantizeFlags(o *compressOptions, r *recipe) []optionFlag {
+	one := func(name, value string) optionFlag { return optionFlag{name, []string{value}} }
+	flags := []optionFlag{
+		one("weight-bits", strconv.Itoa(o.weightBits)),
+		one("act-bits", strconv.Itoa(o.actBits)),
+		one("pow2", strconv.FormatBool(o.pow2)),
+		one("recon", strconv.FormatBool(o.recon)),
+		one("per-tensor", strconv.FormatBool(o.perTensor)),
+		{"exclude", o.exclude},
 	}
+	if r.MaxDrop != nil {
+		flags = append(flags, one("max-drop", strconv.FormatFloat(*r.MaxDrop, 'g', -1, 64)))
+	}
+	return flags
 }
 
 // makeRecipe joins the recipe file and the flags into one recipe and its steps.
@@ -138,28 +150,19 @@ func makeRecipe(c *cobra.Command, o *compressOptions) (*recipe, []passes.Step, e
 	if r.CalibSamples < 1 {
 		errs = append(errs, fmt.Errorf("--calib-samples %d: at least 1 is needed", r.CalibSamples))
 	}
-	if !slices.Contains(dialects, r.Format) {
-		errs = append(errs, fmt.Errorf("--format %s: there are %s", r.Format, strings.Join(dialects, ", ")))
+	if !slices.Contains(onnx.Formats, onnx.Format(r.Format)) {
+		errs = append(errs, fmt.Errorf("--format %s: there are %s", r.Format, formatNames()))
 	}
 	i := slices.IndexFunc(steps, func(s passes.Step) bool { return s.Info.Name == "quantize" })
-	for name, value := range sortedPairs(quantizeFlags(o)) {
-		if !given(name) {
-			continue
-		}
-		if i < 0 {
-			errs = append(errs, fmt.Errorf("--%s: the pipeline has no quantize pass", name))
-		} else if err := steps[i].Set(name, value); err != nil {
-			errs = append(errs, fmt.Errorf("--%s %w", name, err))
-		}
-	}
-	if given("exclude") && i >= 0 {
-		if err := steps[i].Set("exclude", o.exclude...); err != nil {
-			errs = append(errs, fmt.Errorf("--exclude %w", err))
-		}
-	}
-	if r.MaxDrop != nil && i >= 0 {
-		if err := steps[i].Set("max-drop", strconv.FormatFloat(*r.MaxDrop, 'g', -1, 64)); err != nil {
-			errs = append(errs, fmt.Errorf("--max-drop %w", err))
+	for _, f := range quantizeFlags(o, r) {
+		switch {
+		case !given(f.name) && !(f.name == "max-drop" && r.MaxDrop != nil):
+		case i < 0:
+			errs = append(errs, fmt.Errorf("--%s: the pipeline has no quantize pass", f.name))
+		default:
+			if err := steps[i].Set(f.name, f.values...); err != nil {
+				errs = append(errs, fmt.Errorf("--%s %w", f.name, err))
+			}
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -215,7 +218,10 @@ func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 	if st, err := os.Stat(o.output); err == nil && !st.IsDir() {
 		return usageError("-o %s: is a file; give a folder", o.output)
 	}
-	rep := &report.Report{Version: version, Model: model, Command: commandLine(c, model), Seed: rec.Seed}
+	rep := &report.Report{
+		Version: version, Model: model, Command: commandLine(c, model), Seed: rec.Seed,
+		Data: o.data, EvalData: o.evalData, BudgetMet: true,
+	}
 	log := slog.New(&lineHandler{w: c.ErrOrStderr(), warn: func(s string) { rep.Warnings = append(rep.Warnings, s) }})
 	g, err := readModel(model, c.ErrOrStderr())
 	if err != nil {
@@ -234,11 +240,7 @@ func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 		return err
 	}
 	defer out.discard()
-	lowered, wo, err := lowerDialect(after, rec.Format, rec.Opset)
-	if err != nil {
-		return err
-	}
-	if err := onnxio.Write(out.path("model.onnx"), lowered, wo); err != nil {
+	if err := onnx.Write(out.path("model.onnx"), after, onnx.Format(rec.Format), onnxio.WriteOptions{Opset: rec.Opset}); err != nil {
 		return err
 	}
 	// What is measured is the written file as anybody would read it.
@@ -246,11 +248,12 @@ func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 	if err != nil {
 		return fmt.Errorf("the written model cannot be read back: %w", err)
 	}
-	if err := measure(c, g, written, model, out.path("model.onnx"), data.eval, o, rep); err != nil {
+	m := measurer{c: c, eval: data.eval, threads: o.threads, rep: rep}
+	if err := m.measure(g, written, model, out.path("model.onnx")); err != nil {
 		return err
 	}
-	rep.WallSeconds = time.Since(start).Seconds()
 	judge(rep, rec)
+	rep.WallSeconds = time.Since(start).Seconds()
 	text, err := rec.encode(rep.Command)
 	if err != nil {
 		return err
@@ -258,18 +261,21 @@ func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 	if err := os.WriteFile(out.path("recipe.yaml"), text, 0o644); err != nil {
 		return err
 	}
-	if err := rep.WriteFile(out.path("report.json")); err != nil {
+	if err := rep.Write(out.path("report.json")); err != nil {
 		return err
 	}
 	if err := out.commit(); err != nil {
 		return err
 	}
 	if o.asJSON {
-		err = writeJSON(c.OutOrStdout(), rep)
+		var data []byte
+		if data, err = rep.Encode(); err == nil {
+			_, err = c.OutOrStdout().Write(data)
+		}
 	} else {
-		err = rep.Print(c.OutOrStdout())
+		err = printReport(c.OutOrStdout(), rep, o.output)
 	}
-	if err == nil && rep.BudgetMet != nil && !*rep.BudgetMet {
+	if err == nil && !rep.BudgetMet {
 		err = &exitError{exitBudget, fmt.Errorf("the budget of %g points is not met; the best model is in %s", *rec.MaxDrop, o.output), "raise --weight-bits or --act-bits, add --recon, or allow a larger --max-drop"}
 	}
 	return err
@@ -277,11 +283,11 @@ func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 
 // compressGraph runs the passes on a copy of g.
 func compressGraph(c *cobra.Command, g *ir.Graph, rec *recipe, steps []passes.Step, data runData, o *compressOptions, log *slog.Logger, rep *report.Report) (*ir.Graph, error) {
-	bar := newBar(c, "")
-	defer bar.Done()
+	bar := newProgress(c)
+	defer bar.Clear()
 	pc := &passes.Context{
 		Context: c.Context(), Seed: rec.Seed, Threads: o.threads, Engine: interp.New(), Log: log,
-		Progress: bar.Set,
+		Progress: bar.Update,
 	}
 	if data.calib != nil {
 		src, err := data.calib.For(g)
@@ -298,28 +304,30 @@ func compressGraph(c *cobra.Command, g *ir.Graph, rec *recipe, steps []passes.St
 	}
 	after := g.Clone()
 	if data.tune != nil {
-		ir.NewRewriter(after).SetMeta("thriftc.preprocess", data.tune.Preprocess().String())
+		rep.Preprocess = data.tune.Preprocess().String()
+		ir.NewRewriter(after).SetMeta("thriftc.preprocess", rep.Preprocess)
 	}
 	res, err := passes.Run(pc, after, steps, passes.RunOptions{DumpDir: o.dumpDir, ReproDir: o.dumpDir})
-	rep.Passes = res
-	return after, err
+	if err != nil {
+		return nil, err
+	}
+	rep.Passes = res.Steps
+	return after, nil
 }
 
 // commandLine is the command as the user would type it again, without the
 // output folder, so that it does not differ between equal runs.
 func commandLine(c *cobra.Command, model string) string {
 	parts := []string{"thriftc", c.Name(), quoteArg(model)}
-	for _, f := range changedFlags(c) {
-		if f.Name == "output" || f.Name == "json" || f.Name == "dump-dir" || f.Name == "threads" {
-			continue
-		}
-		switch f.Value.Type() {
-		case "bool":
-			parts = append(parts, "--"+f.Name)
+	c.Flags().Visit(func(f *pflag.Flag) {
+		switch {
+		case slices.Contains([]string{"output", "json", "dump-dir", "threads"}, f.Name):
+		case f.Value.Type() == "bool":
+			parts = append(parts, "--"+f.Name+"="+f.Value.String())
 		default:
 			parts = append(parts, "--"+f.Name, quoteArg(strings.Trim(f.Value.String(), "[]")))
 		}
-	}
+	})
 	return strings.Join(parts, " ")
 }
 
@@ -328,54 +336,4 @@ func quoteArg(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-// output collects the files of an artefact and puts them into the folder
-// only when all of them are complete.
-type output struct {
-	dir, tmp string
-	made     bool // dir did not exist before
-}
-
-func newOutput(dir string) (*output, error) {
-	o := &output{dir: dir}
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		o.made = true
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	var err error
-	if o.tmp, err = os.MkdirTemp(dir, ".thriftc-*"); err != nil {
-		o.discard()
-		return nil, err
-	}
-	return o, nil
-}
-
-func (o *output) path(name string) string { return filepath.Join(o.tmp, name) }
-
-// commit moves the files into place.
-func (o *output) commit() error {
-	files, err := os.ReadDir(o.tmp)
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		if err := os.Rename(o.path(f.Name()), filepath.Join(o.dir, f.Name())); err != nil {
-			return err
-		}
-	}
-	o.made = false
-	return nil
-}
-
-// discard removes what was not committed.
-func (o *output) discard() {
-	if o.tmp != "" {
-		os.RemoveAll(o.tmp)
-	}
-	if o.made {
-		os.Remove(o.dir)
-	}
 }

@@ -44,11 +44,11 @@ the label. docs/data.md describes the data description.`,
 				return err
 			}
 			defer exe.Close()
-			bar := newBar(c, "evaluating")
-			defer bar.Done()
+			bar := newProgress(c)
+			defer bar.Clear()
 			start := time.Now()
-			acc, err := dataset.Evaluate(c.Context(), counting{exe, bar, src.Len(), new(int)}, src, batch)
-			bar.Done()
+			acc, err := dataset.Evaluate(c.Context(), &counting{Executable: exe, bar: bar, total: src.Len()}, src, batch)
+			bar.Clear()
 			if err != nil {
 				return err
 			}

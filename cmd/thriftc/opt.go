@@ -7,11 +7,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"thriftc/backends/interp"
+	"thriftc/backends/onnx"
 	"thriftc/dataset"
 	"thriftc/ir"
 	"thriftc/ir/onnxio"
@@ -175,11 +178,19 @@ func writeModel(stdout io.Writer, path string, g *ir.Graph, format string, opset
 		}
 		return writeFile(path, b.Bytes())
 	}
-	lowered, wo, err := lowerDialect(g, format, opset)
-	if err != nil {
-		return err
+	if !slices.Contains(onnx.Formats, onnx.Format(format)) {
+		return usageError("--format %s: there are %s", format, formatNames())
 	}
-	return onnxio.Write(path, lowered, wo)
+	return onnx.Write(path, g, onnx.Format(format), onnxio.WriteOptions{Opset: opset})
+}
+
+// formatNames lists the dialects for messages.
+func formatNames() string {
+	var s []string
+	for _, f := range onnx.Formats {
+		s = append(s, string(f))
+	}
+	return strings.Join(s, ", ")
 }
 
 // writeFile writes a file that appears complete or not at all.

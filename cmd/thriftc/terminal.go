@@ -5,8 +5,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"thriftc/backends"
+	"thriftc/ir/tensor"
+	"thriftc/report"
 )
 
 // lineHandler writes log records as plain lines for a person:
@@ -51,3 +59,34 @@ func (h *lineHandler) WithAttrs(a []slog.Attr) slog.Handler {
 }
 
 func (h *lineHandler) WithGroup(string) slog.Handler { return h }
+
+// newProgress returns a progress bar on a command's error output if that is a
+// terminal; otherwise one that draws nothing.
+func newProgress(c *cobra.Command) *report.Progress {
+	if !isTerminal(c.ErrOrStderr()) {
+		return nil
+	}
+	return report.NewProgress(c.ErrOrStderr())
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// counting is an executable that tells a progress bar about every batch.
+type counting struct {
+	backends.Executable
+	bar         *report.Progress
+	done, total int
+}
+
+// Run runs the batch and counts its samples.
+func (e *counting) Run(ctx context.Context, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
+	out, err := e.Executable.Run(ctx, in)
+	if len(in) > 0 && in[0].Rank() > 0 {
+		e.done += in[0].Shape()[0]
+	}
+	e.bar.Update("evaluating", e.done, e.total)
+	return out, err
+}
