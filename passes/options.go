@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"thriftc/backends"
+	"thriftc/ir"
 )
 
 // Option describes one option of a pass.
@@ -22,6 +25,12 @@ type Validator interface {
 	Validate() error
 }
 
+// Checker is implemented by passes that can tell beforehand, without running
+// anything, why they would refuse a graph as it was read.
+type Checker interface {
+	Check(g *ir.Graph) []backends.Problem
+}
+
 // Options lists the options of a pass in the order of its struct's fields.
 func (i *Info) Options() []Option {
 	var out []Option
@@ -29,6 +38,24 @@ func (i *Info) Options() []Option {
 		out = append(out, Option{f.name, f.typ, formatOption(f.value), f.help})
 	}
 	return out
+}
+
+// Set sets an option by its name; several values make a list. Errors continue
+// a sentence that begins with the option: "is a whole number, not …".
+func (s Step) Set(name string, values ...string) error {
+	for _, f := range fieldsOf(s.Pass) {
+		if f.name != name {
+			continue
+		}
+		if err := setOption(f, values, len(values) != 1); err != nil {
+			return err
+		}
+		if v, ok := s.Pass.(Validator); ok {
+			return v.Validate()
+		}
+		return nil
+	}
+	return fmt.Errorf("is not an option of %s", s.Info.Name)
 }
 
 type field struct {

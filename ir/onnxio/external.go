@@ -157,3 +157,31 @@ func writeFile(path string, parts ...[]byte) (err error) {
 	}
 	return os.Rename(f.Name(), path)
 }
+
+// DiskBytes returns the size in bytes of a model file together with the
+// external data files that it names.
+func DiskBytes(path string) (int64, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return 0, err
+	}
+	var m onnxpb.ModelProto
+	if err := unmarshal(data, &m); err != nil {
+		return 0, err
+	}
+	total, seen := int64(len(data)), map[string]bool{}
+	for _, t := range m.GetGraph().GetInitializer() {
+		for _, e := range t.GetExternalData() {
+			if e.GetKey() != "location" || seen[e.GetValue()] || !filepath.IsLocal(e.GetValue()) {
+				continue
+			}
+			seen[e.GetValue()] = true
+			st, err := os.Stat(filepath.Join(filepath.Dir(path), e.GetValue()))
+			if err != nil {
+				return 0, err
+			}
+			total += st.Size()
+		}
+	}
+	return total, nil
+}
