@@ -28,7 +28,7 @@ import (
 const (
 	defaultCalibSamples = 300
 	holdOut             = 0.2 // part of --data that is only reported on, without --eval-data
-	defaultPipeline     = "compress"
+	defaultPipeline     = "ptq"
 )
 
 type compressOptions struct {
