@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"thriftc/backends"
@@ -64,6 +65,9 @@ func TestModelsMatchReferencePairs(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
+			if testing.Short() && strings.HasPrefix(name, "light/") {
+				t.Skip("large: hundreds of megabytes of constant weights")
+			}
 			g := readModel(t, name)
 			in, want := pair(t, g, dir)
 			got, err := compile(t, g, 2).Run(t.Context(), in)
