@@ -408,8 +408,10 @@ func (m *modelReader) node(sc *scope, p *onnxpb.NodeProto) bool {
 		}
 	}
 	what := p.GetOpType() + " " + cmp.Or(sc.name(p.GetName()), label(p))
+	if errors.As(err, new(skip)) {
+		return m.nodes <= maxNodes
+	}
 	switch e := err.(type) {
-	case skip:
 	case unsupported: // import rules that add nodes may name this one themselves
 		m.problems = append(m.problems, Problem{what, strings.TrimPrefix(e.Error(), what+": ")})
 	case placed:
@@ -522,7 +524,11 @@ func (m *modelReader) attribute(sc *scope, a *onnxpb.AttributeProto) (any, error
 			return nil, errors.New("is a graph without a value")
 		}
 		body := ir.NewBody(a.G.GetName(), sc.g)
+		before := len(m.problems) + len(m.errs)
 		m.graph(&scope{g: body, rw: ir.NewRewriter(body), outer: sc, opsets: sc.opsets, attrs: sc.attrs, prefix: sc.prefix, function: sc.function}, a.G)
+		if len(m.problems)+len(m.errs) > before || len(body.Outputs) < len(a.G.Output) {
+			return nil, skip{errors.New("a subgraph could not be read")}
+		}
 		return body, nil
 	case onnxpb.AttributeProto_TENSOR:
 		if a.T == nil {

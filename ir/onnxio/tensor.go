@@ -57,11 +57,7 @@ func DecodeTensor(data []byte) (*tensor.Tensor, string, error) {
 
 // WriteTensor writes a file that holds one TensorProto.
 func WriteTensor(path, name string, t *tensor.Tensor) error {
-	p, err := encodeTensor(name, t)
-	if err != nil {
-		return err
-	}
-	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(p)
+	data, err := EncodeTensor(name, t)
 	if err != nil {
 		return err
 	}
@@ -459,4 +455,13 @@ func scatterInto[T tensor.Container](dst []T, src *tensor.Tensor, at []int) {
 	for i, v := range tensor.Data[T](src) {
 		dst[at[i]] = v
 	}
+}
+
+// EncodeTensor returns the bytes of a file that WriteTensor would write.
+func EncodeTensor(name string, t *tensor.Tensor) ([]byte, error) {
+	p, err := encodeTensor(name, t)
+	if err != nil {
+		return nil, err
+	}
+	return proto.MarshalOptions{Deterministic: true}.Marshal(p)
 }

@@ -24,7 +24,6 @@ func TestConformance(t *testing.T) {
 			skip := readSkips(t, filepath.Join("testdata", "skip-"+a.version+".txt"))
 			var s summary
 			runAll(t, readSuite(t, a.version, filepath.Join(dir, a.file)), skip, &s)
-			t.Log("\n" + s.table())
 		})
 	}
 }
@@ -44,19 +43,12 @@ func runAll(t *testing.T, cases []testCase, skip *skips, s *summary) {
 		t.Run(k, func(t *testing.T) {
 			for _, c := range byKind[k] {
 				t.Run(path.Base(c.name), func(t *testing.T) {
-					s.add(k, runOne(t, c, skip.reason(c.name)))
+					s.add(k, verdict(t, evaluate(c, onnxTolerance), skip.reason(c.name)))
 				})
 			}
 		})
 	}
-	if s.total() < len(cases) { // a part was chosen with -run
-		return
-	}
-	for _, e := range skip.entries {
-		if e.matched == 0 {
-			t.Errorf("the skip list's %s matches no test", e.pattern)
-		}
-	}
+	s.finish(t, len(cases), skip)
 }
 
 type outcome int
@@ -67,8 +59,8 @@ const (
 	failed
 )
 
-func runOne(t *testing.T, c testCase, reason string) outcome {
-	err := evaluate(c, onnxTolerance)
+// verdict judges a test by its error and by whether it was expected to fail.
+func verdict(t *testing.T, err error, reason string) outcome {
 	switch {
 	case reason != "" && err == nil:
 		t.Errorf("passes: take it out of the skip list")
@@ -101,6 +93,20 @@ func (s *summary) add(kind string, o outcome) {
 		s.kinds = append(s.kinds, kind)
 	}
 	s.counts[kind][o]++
+}
+
+// finish prints the table, and when all n tests ran it checks that every entry
+// of the skip list names one.
+func (s *summary) finish(t *testing.T, n int, skip *skips) {
+	t.Log("\n" + s.table())
+	if s.total() < n { // a part was chosen with -run
+		return
+	}
+	for _, e := range skip.entries {
+		if e.matched == 0 {
+			t.Errorf("the skip list's %s matches no test", e.pattern)
+		}
+	}
 }
 
 func (s *summary) total() int {
