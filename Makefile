@@ -1,9 +1,9 @@
 # Everything a developer runs. `make test` needs Go only; the parts that need
 # more (node with npm, for ONNX Runtime) say so loudly when it is missing.
 
+SHELL       := bash
 GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
-VERSION_PKGS = ./...
 
 .PHONY: build test check golden generate conformance fuzz bench bench-ptq bench-parity ort clean
 
@@ -35,6 +35,16 @@ fuzz: ## every fuzz target for FUZZTIME each
 	    echo "fuzz $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \
 	  done; \
 	done
+
+ort: ## install ONNX Runtime, which the tests hold our files against
+	@if command -v npm >/dev/null; then \
+	  cd backends/onnx/ort && { [ -d node_modules/onnxruntime-node ] || npm ci --ignore-scripts --no-audit --no-fund; }; \
+	else \
+	  echo "*** npm is not installed: what needs ONNX Runtime is NOT checked ***" >&2; \
+	fi
+
+conformance: ## the official ONNX suites and real models, a table for each; needs ../shared
+	$(GO) test -count=1 -v -run TestConformance ./ir/onnxio/conformance | grep -v -e '--- PASS' -e '=== ' ; exit $${PIPESTATUS[0]}
 
 bench: ## go benchmarks of the engine
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./backends/...
