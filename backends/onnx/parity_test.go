@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -302,5 +303,54 @@ func checkOnRuntime(t *testing.T, g *ir.Graph) {
 	t.Logf("output steps of difference:%v", steps)
 	if len(steps) > 2 || steps[0] < len(a)*99/100 {
 		t.Errorf("output steps of difference:%v", steps)
+	}
+}
+
+// End to end on real data: ours and ONNX Runtime's classes of the exported
+// file, with its quantised operators fused and not.
+func TestAgreement(t *testing.T) {
+	ort.Need(t)
+	g := model(t, "tiny/mlperf_kws_int8_qdq")
+	file, err := os.ReadFile("../../../shared/data/tiny/kws01/mfcc_49x10.i8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const samples = 200
+	x := tensor.New(tensor.F32, samples, 1, 49, 10)
+	for i := range x.Len() {
+		tensor.Data[float32](x)[i] = float32(float32(int(int8(file[i]))-83) * 0.5847029)
+	}
+	want, err := ir.Eval(t.Context(), g, []*tensor.Tensor{x})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "m.onnx")
+	if err := Write(path, g, QDQ, onnxio.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, level := range []ort.Optimise{ort.Off, ort.All} {
+		got, err := ort.Run(t.Context(), path, [][]ort.Named{{{Name: g.Inputs[0].Name, Tensor: x}}}, level)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, b := want[0].Float32s(), got[0][0].Tensor.Float32s()
+		classes := len(a) / samples
+		same, steps := 0, histogram{}
+		scale := stepOf(g.Outputs[0].Def.In[0])
+		for i := range samples {
+			p, q := a[i*classes:(i+1)*classes], b[i*classes:(i+1)*classes]
+			top := argmax(p)
+			if q[argmax(q)] == q[top] {
+				same++
+			}
+			for k := range p {
+				d := math.Log(float64(p[k])/float64(p[top])) - math.Log(float64(q[k])/float64(q[top]))
+				steps[int(math.Round(math.Abs(d)/float64(scale)))]++
+			}
+		}
+		t.Logf("optimisations %s: same class %d of %d; steps of difference:%v", level, same, samples, steps)
+		if same*100 < samples*99 {
+			t.Errorf("optimisations %s: same class %d of %d", level, same, samples)
+		}
 	}
 }
