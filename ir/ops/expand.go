@@ -1,8 +1,9 @@
 package ops
 
 import (
+	"slices"
+
 	"thriftc/ir"
-	"thriftc/ir/tensor"
 )
 
 // expansion turns one node into several that compute the same: new nodes stand
@@ -52,7 +53,7 @@ func (e *expansion) become(op string, attrs ir.Attrs, in ...*ir.Value) error {
 	return nil
 }
 
-// reshaped returns v with axes of length 1 inserted at the given places of the
+// unsqueeze returns v with axes of length 1 inserted at the given places of the
 // result: a new constant if v is one.
 func (e *expansion) unsqueeze(v *ir.Value, axes ...int64) *ir.Value {
 	if len(axes) == 0 {
@@ -64,7 +65,7 @@ func (e *expansion) unsqueeze(v *ir.Value, axes ...int64) *ir.Value {
 	var shape []int
 	src := v.Data.Shape()
 	for i := range len(src) + len(axes) {
-		if isIn(int64(i), axes) {
+		if slices.Contains(axes, int64(i)) {
 			shape = append(shape, 1)
 		} else {
 			shape = append(shape, src[0])
@@ -72,23 +73,4 @@ func (e *expansion) unsqueeze(v *ir.Value, axes ...int64) *ir.Value {
 		}
 	}
 	return e.r.Const(v.Name, v.Data.Reshape(shape...))
-}
-
-func isIn(x int64, list []int64) bool {
-	for _, y := range list {
-		if x == y {
-			return true
-		}
-	}
-	return false
-}
-
-// numEqual reports whether every element of a floating-point tensor is x.
-func allEqual(t *tensor.Tensor, x float64) bool {
-	for _, v := range t.Float64s() {
-		if v != x {
-			return false
-		}
-	}
-	return true
 }
