@@ -22,6 +22,9 @@ func dft(x []complex128, bins int, inverse bool) []complex128 {
 	for i := range turns {
 		a := float64(2*math.Pi*float64(i)) / float64(n)
 		turns[i] = complex(f32.Cos64(a), -f32.Sin64(a))
+		if 4*i%n == 0 { // exact where it can be
+			turns[i] = [4]complex128{1, -1i, -1, 1i}[4*i/n]
+		}
 		if inverse {
 			turns[i] = complex(real(turns[i]), -imag(turns[i]))
 		}
