@@ -27,3 +27,24 @@ func TestRandomRuns(t *testing.T) {
 		irtest.SameGraph(t, irtest.Random(t, ops.Table(), seed, 25), g)
 	}
 }
+
+// FuzzParse reads text with the whole operator table: whatever the shape rules
+// are made to see, there is an error, or a graph that prints and reads back.
+func FuzzParse(f *testing.F) {
+	for seed := range uint64(10) {
+		f.Add(ir.Format(irtest.Random(f, ops.Table(), seed, 6)))
+	}
+	f.Add(`graph { input %x: f32[N,2] const %s: i64[2] = [-1, 4] %y = Reshape(%x, %s) %z = Gemm(%y, %y) {transB=1} output %z }`)
+	f.Fuzz(func(t *testing.T, src string) {
+		g, err := ir.Parse("fuzz.tir", src, ops.Table())
+		if err != nil {
+			return
+		}
+		text := ir.Format(g)
+		h, err := ir.Parse("printed.tir", text, ops.Table())
+		if err != nil {
+			t.Fatalf("printed text does not parse: %v\n%s", err, text)
+		}
+		irtest.SameGraph(t, h, g)
+	})
+}
