@@ -49,5 +49,8 @@ conformance: ## the official ONNX suites and real models, a table for each; need
 bench: ## go benchmarks of the engine
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./backends/...
 
+bench-ptq: ort ## accuracy after quantisation of real models, into docs/results/ptq.md; takes a quarter of an hour
+	THRIFTC_MEASURE_PTQ=docs/results/ptq.md $(GO) test -run 'TestMeasure$$' -timeout 60m -v ./passes/quantize
+
 clean:
 	rm -rf bin

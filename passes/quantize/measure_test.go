@@ -140,7 +140,7 @@ func measure(t *testing.T, shared string, s subject, options string, data bool, 
 		c.Calib = src
 	}
 	q := g.Clone()
-	pipeline := "fold,dce,bn-stats,foldbn,dce,quantize{" + options + "}"
+	pipeline := "fold,dce,canonicalize,dce,bn-stats,foldbn,dce,quantize{" + options + "}"
 	steps, err := all.Table.Parse(pipeline)
 	if err != nil {
 		t.Fatal(err)
