@@ -1,8 +1,10 @@
 package quantize
 
 import (
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"thriftc/ir"
 	"thriftc/ir/f32"
@@ -78,7 +80,7 @@ func (o *Quantize) dataFree(c *passes.Context, g *ir.Graph, p *placement, units 
 		return false
 	})
 	if len(unknown) > 0 {
-		c.Log.Warn("without data nothing is known of the range of some activations: they stay in float (input-range helps where these come from the input)", "values", unknown)
+		c.Log.Warn(fmt.Sprintf("without data nothing is known of the range of %d of the activations, which stay in float: %s; give input-range where they depend on the input", len(unknown), someOf(unknown)))
 		c.Stat("activations_without_range", unknown)
 	}
 	means := map[*layer][]float64{}
@@ -104,6 +106,15 @@ func (o *Quantize) dataFree(c *passes.Context, g *ir.Graph, p *placement, units 
 		}
 	}
 	return means, nil
+}
+
+// someOf lists names for a message, and not too many.
+func someOf(names []string) string {
+	const most = 4
+	if len(names) > most {
+		return strings.Join(names[:most], ", ") + ", …"
+	}
+	return strings.Join(names, ", ")
 }
 
 // halfPoints is the number of quadrature points on either side of the mean.
