@@ -119,7 +119,7 @@ func parseDesc(file string, data []byte) (*desc, error) {
 	if d.split != "" && len(d.files) > 0 {
 		c.errorf(d.lines["split"], "split and files both name the part; give one of them")
 	}
-	if d.tile != nil && len(d.tile) == 1 {
+	if len(d.tile) == 1 {
 		d.tile = []int{d.tile[0], d.tile[0]}
 	}
 	return d, c.err()

@@ -193,7 +193,6 @@ type conv struct {
 	tilesPerImage int       // 0: tiles hold several images
 	tiles         int
 	chunks        int // tasks into which the rows of weights, or the groups, of a tile are split
-	direct        bool
 	stages        []stage
 }
 

@@ -43,10 +43,6 @@ func usageError(format string, args ...any) error {
 	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...)}
 }
 
-func withHint(err error, hint string) error {
-	return &exitError{code: exitCode(err), err: err, hint: hint}
-}
-
 func exitCode(err error) int {
 	var e *exitError
 	var unsupported *onnxio.Unsupported

@@ -31,7 +31,7 @@ type optOptions struct {
 	threads                    int
 	dumpDir, check             string
 	startAfter, stopAfter      string
-	stats, time, asJSON, print bool
+	stats, time, asJSON bool
 }
 
 func newOpt() *cobra.Command {
