@@ -54,7 +54,7 @@ type allOptions struct {
 	MaxKLDrop float64  `help:"drop"`
 	Format    string   `help:"format"`
 	Exclude   []string `help:"patterns"`
-	hidden    int
+	hidden    int      //lint:ignore U1000 a field that is not exported must not become an option
 }
 
 func (*allOptions) Run(*Context, *ir.Graph) error { return nil }

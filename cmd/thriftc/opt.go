@@ -24,14 +24,14 @@ import (
 )
 
 type optOptions struct {
-	passes, output, data       string
-	format                     string
-	opset, calibSamples        int
-	seed                       uint64
-	threads                    int
-	dumpDir, check             string
-	startAfter, stopAfter      string
-	stats, time, asJSON bool
+	passes, output, data  string
+	format                string
+	opset, calibSamples   int
+	seed                  uint64
+	threads               int
+	dumpDir, check        string
+	startAfter, stopAfter string
+	stats, time, asJSON   bool
 }
 
 func newOpt() *cobra.Command {
