@@ -34,8 +34,9 @@ func at(x []float64, i int) float64 {
 type propagator struct {
 	sigmas float64
 	known  map[*ir.Value]*dist
-	points []float64 // of the quadrature, in standard deviations
-	mass   []float64 // of the points, summing to 1
+	rough  map[*ir.Value]bool // derived from a layer without batch norm
+	points []float64          // of the quadrature, in standard deviations
+	mass   []float64          // of the points, summing to 1
 }
 
 // dataFree chooses the grids of the activations without data: distributions
@@ -61,7 +62,7 @@ func (o *Quantize) dataFree(c *passes.Context, g *ir.Graph, p *placement, units 
 			return nil, err
 		}
 	}
-	var unknown []string
+	var unknown, rough []string
 	p.groups = slices.DeleteFunc(p.groups, func(grp *group) bool {
 		lo, hi := 0.0, 0.0
 		for _, v := range grp.sources {
@@ -73,6 +74,9 @@ func (o *Quantize) dataFree(c *passes.Context, g *ir.Graph, p *placement, units 
 				}
 				return true
 			}
+			if w.rough[v] {
+				rough = append(rough, v.Name)
+			}
 			lo, hi = min(lo, slices.Min(d.lo)), max(hi, slices.Max(d.hi))
 		}
 		grp.signed = o.isSigned(lo)
@@ -82,6 +86,10 @@ func (o *Quantize) dataFree(c *passes.Context, g *ir.Graph, p *placement, units 
 	if len(unknown) > 0 {
 		c.Log.Warn(fmt.Sprintf("without data nothing is known of the range of %d of the activations, which stay in float: %s; give input-range where they depend on the input", len(unknown), someOf(unknown)))
 		c.Stat("activations_without_range", unknown)
+	}
+	if len(rough) > 0 {
+		c.Log.Warn(fmt.Sprintf("the ranges of %d activations are rough guesses, because layers before them have no batch norm: %s; measure the accuracy, or calibrate with data", len(rough), someOf(rough)))
+		c.Stat("activations_with_rough_range", rough)
 	}
 	means := map[*layer][]float64{}
 	for _, u := range units {
@@ -121,7 +129,7 @@ func someOf(names []string) string {
 const halfPoints = 48
 
 func newPropagator(sigmas float64) *propagator {
-	w := &propagator{sigmas: sigmas, known: map[*ir.Value]*dist{}}
+	w := &propagator{sigmas: sigmas, known: map[*ir.Value]*dist{}, rough: map[*ir.Value]bool{}}
 	sum := 0.0
 	for i := -halfPoints; i <= halfPoints; i++ {
 		z := sigmas * float64(i) / halfPoints
@@ -153,6 +161,7 @@ func (w *propagator) node(n *ir.Node) error {
 				return nil
 			}
 			acts = append(acts, d)
+			w.rough[out] = w.rough[out] || w.rough[v]
 		}
 	}
 	if len(acts) == 0 {
@@ -162,7 +171,7 @@ func (w *propagator) node(n *ir.Node) error {
 	name := n.Op.Name
 	switch {
 	case name == "BatchNormalization":
-		if n.ConstIn(1) != nil && n.ConstIn(2) != nil {
+		if w.rough[out] = false; n.ConstIn(1) != nil && n.ConstIn(2) != nil {
 			d = w.normal(n.ConstIn(2).Float64s(), n.ConstIn(1).Float64s())
 		}
 	case name == "MaxPool" || name == "GlobalMaxPool" || name == "AveragePool":
@@ -181,6 +190,7 @@ func (w *propagator) node(n *ir.Node) error {
 		d = w.function(n, acts[0])
 	case len(acts) == 1 && (name == "Conv" || name == "Gemm" || name == "MatMul"):
 		d = w.product(n, acts[0])
+		w.rough[out] = true
 	case moved(n) != nil:
 		d = w.move(n)
 	}
