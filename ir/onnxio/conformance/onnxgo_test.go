@@ -58,6 +58,9 @@ func runOnnxGo(tc *testbackend.TestCase) (err error) {
 		return err
 	}
 	for i, in := range tc.Input {
+		if in, err = declared(in, m.Graph.Input[i]); err != nil {
+			return err
+		}
 		if err := model.SetInput(i, in); err != nil {
 			return err
 		}
@@ -77,7 +80,11 @@ func runOnnxGo(tc *testbackend.TestCase) (err error) {
 		if err != nil {
 			return err
 		}
-		want, err := plain(tc.ExpectedOutput[i])
+		expected, err := declared(tc.ExpectedOutput[i], m.Graph.Output[i])
+		if err != nil {
+			return err
+		}
+		want, err := plain(expected)
 		if err != nil {
 			return err
 		}
@@ -86,6 +93,41 @@ func runOnnxGo(tc *testbackend.TestCase) (err error) {
 		}
 	}
 	return nil
+}
+
+// declared returns a tensor of a case in the type that the case's model declares.
+// The program that made the cases turned int64 tensors of one element into
+// float32, and scalars into lists of one.
+func declared(g gorgonia.Tensor, info *onnxpb.ValueInfoProto) (gorgonia.Tensor, error) {
+	t := info.GetType().GetTensorType()
+	e := tensor.FromONNXType(int(t.GetElemType()))
+	have, err := plain(g)
+	if err != nil || have.Len() != 1 || !e.IsInt() || have.Elem() != tensor.F32 {
+		return g, err
+	}
+	if len(t.GetShape().GetDim()) == 0 {
+		have = have.Reshape()
+	}
+	x := have.Int64s()[0]
+	if float32(x) != have.Float32s()[0] {
+		return nil, fmt.Errorf("%v is not an integer", have.Float32s()[0])
+	}
+	var backing any
+	switch e {
+	case tensor.I64:
+		backing = []int64{x}
+	case tensor.I32:
+		backing = []int32{int32(x)}
+	default:
+		return g, nil
+	}
+	if have.Rank() == 0 {
+		if e == tensor.I64 {
+			return gorgonia.New(gorgonia.FromScalar(x)), nil
+		}
+		return gorgonia.New(gorgonia.FromScalar(int32(x))), nil
+	}
+	return gorgonia.New(gorgonia.WithShape(1), gorgonia.WithBacking(backing)), nil
 }
 
 // plain converts the tensors of gorgonia that results come in.

@@ -37,6 +37,7 @@ type Backend struct {
 	// After the first Run: the graph, and which nodes are its inputs and outputs.
 	g       *ir.Graph
 	in, out []*node
+	bound   []*node // inputs that are constants of the graph
 }
 
 // call is one applied operation.
@@ -54,8 +55,10 @@ type node struct {
 	in       []*node // operands of the operation that computes it
 	computed bool
 	used     bool
-	declared bool // had a type in the file
-	fed      bool // was set after the model was complete: an input
+	declared bool           // had a type in the file
+	fed      bool           // was set after the model was complete: an input
+	first    bool           // is the first operand of an operation
+	bound    *tensor.Tensor // the value with which the graph was built
 	b        *Backend
 }
 
@@ -87,6 +90,14 @@ func (n *node) SetTensor(t gorgonia.Tensor) error {
 	return nil
 }
 
+// parameter reports whether an input looks like a shape, scales or axes: a short
+// list that is never the first operand. Such inputs hardly change, and what an
+// operator makes of the others depends on them, so they are part of the graph,
+// which is built anew when they do change.
+func (n *node) parameter() bool {
+	return !n.first && n.value.Dims() <= 1 && n.value.Size() <= 8
+}
+
 // NewNode returns a node that is not yet in the graph.
 func (b *Backend) NewNode() graph.Node {
 	return &node{id: b.WeightedDirectedGraph.NewNode().ID(), b: b}
@@ -101,6 +112,7 @@ func (b *Backend) SetWeightedEdge(e graph.WeightedEdge) {
 	}
 	from.in[int(e.Weight())] = to
 	to.used = true
+	to.first = to.first || e.Weight() == 0
 	if from != to {
 		b.WeightedDirectedGraph.SetWeightedEdge(e)
 	}
@@ -121,6 +133,11 @@ func (b *Backend) ApplyOperation(op onnx.Operation, out ...graph.Node) error {
 
 // Run computes the model and leaves the results in the nodes' tensors.
 func (b *Backend) Run() error {
+	for _, n := range b.bound {
+		if t, err := fromGorgonia(n.value); err != nil || !tensor.Equal(t, n.bound) {
+			b.g = nil
+		}
+	}
 	if b.g == nil {
 		if err := b.build(); err != nil {
 			return err
@@ -151,12 +168,14 @@ func (b *Backend) Run() error {
 // model was complete are inputs, the others constants.
 func (b *Backend) build() error {
 	g := &onnxpb.GraphProto{Name: proto.String("onnx-go")}
-	b.in, b.out = nil, nil
+	b.in, b.out, b.bound = nil, nil, nil
 	for it := b.WeightedDirectedGraph.Nodes(); it.Next(); {
 		n := it.Node().(*node)
 		switch {
 		case n.computed && (n.declared || !n.used):
 			b.out = append(b.out, n)
+		case !n.computed && n.fed && n.parameter():
+			b.bound = append(b.bound, n)
 		case !n.computed && n.fed:
 			b.in = append(b.in, n)
 		}
@@ -179,6 +198,13 @@ func (b *Backend) build() error {
 	for _, n := range b.out {
 		g.Output = append(g.Output, &onnxpb.ValueInfoProto{Name: proto.String(n.label())})
 	}
+	for _, n := range b.bound {
+		t, err := fromGorgonia(n.value)
+		if err != nil {
+			return fmt.Errorf("input %q: %w", n.name, err)
+		}
+		n.bound = t
+	}
 	constants := map[*node]bool{}
 	for _, c := range b.calls {
 		p, err := b.node(c)
@@ -187,7 +213,7 @@ func (b *Backend) build() error {
 		}
 		g.Node = append(g.Node, p)
 		for _, n := range c.out[0].in {
-			if n.computed || n.fed || n.absent() || constants[n] {
+			if n.computed || n.fed && n.bound == nil || n.absent() || constants[n] {
 				continue
 			}
 			constants[n] = true

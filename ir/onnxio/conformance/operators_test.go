@@ -1,0 +1,56 @@
+package conformance
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"thriftc/ir/ops"
+)
+
+// untested are operators of the default domain that no test of the suites
+// passes with, each with its reason.
+var untested = map[string]string{
+	"RandomNormal":      "random",
+	"RandomNormalLike":  "random",
+	"RandomUniform":     "random",
+	"RandomUniformLike": "random",
+	"Multinomial":       "random",
+}
+
+// TestOperatorsAreTested checks that every standard operator that thriftc
+// knows occurs in a test of the official suites that is expected to pass.
+// TestConformance then makes sure that it does.
+func TestOperatorsAreTested(t *testing.T) {
+	dir := shared(t, "onnx-node")
+	seen := map[string]bool{}
+	for _, a := range archives {
+		skip := readSkips(t, filepath.Join("testdata", "skip-"+a.version+".txt"))
+		data, err := os.ReadFile(filepath.Join(dir, "index-"+a.version+".tsv"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range strings.Split(string(data), "\n") {
+			f := strings.Split(line, "\t")
+			if len(f) < 3 || skip.reason(a.version+"/node/"+f[0]) != "" {
+				continue
+			}
+			for _, op := range strings.FieldsFunc(f[2], func(r rune) bool { return r == ' ' || r == ',' }) {
+				op, _, _ = strings.Cut(op, ":")
+				seen[op] = true
+			}
+		}
+	}
+	for _, o := range ops.Table().Ops() {
+		if o.Domain() != "" {
+			continue
+		}
+		switch reason := untested[o.Name]; {
+		case seen[o.Name] && reason != "":
+			t.Errorf("%s is tested: take it out of the list", o.Name)
+		case !seen[o.Name] && reason == "":
+			t.Errorf("%s is in the operator table, but in no test that passes", o.Name)
+		}
+	}
+}
