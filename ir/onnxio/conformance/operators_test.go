@@ -12,11 +12,11 @@ import (
 // untested are operators of the default domain that no test of the suites
 // passes with, each with its reason.
 var untested = map[string]string{
-	"RandomNormal":      "random",
-	"RandomNormalLike":  "random",
-	"RandomUniform":     "random",
-	"RandomUniformLike": "random",
-	"Multinomial":       "random",
+	"GlobalLpPool":     "the suites have no test of it",
+	"LpNormalization":  "the suites have no test of it",
+	"MaxRoiPool":       "the suites have no test of it",
+	"RMSNormalization": "newer than the suites (opset 23)",
+	"Swish":            "newer than the suites (opset 24)",
 }
 
 // TestOperatorsAreTested checks that every standard operator that thriftc
@@ -40,6 +40,11 @@ func TestOperatorsAreTested(t *testing.T) {
 				op, _, _ = strings.Cut(op, ":")
 				seen[op] = true
 			}
+		}
+	}
+	for name := range untested {
+		if ops.Table().Lookup(name) == nil {
+			t.Errorf("%s is not in the operator table: take it out of the list", name)
 		}
 	}
 	for _, o := range ops.Table().Ops() {
