@@ -33,7 +33,6 @@ func (t *target) node(n *ir.Node) *ir.Node { return t.val(n.Out[0]).Def }
 // units by integers.
 func (t *target) apply(p *placement, units []*unit) error {
 	t.bits, t.scales = map[int]*ir.Value{}, map[*group][2]*ir.Value{}
-	// Scales of layer inputs, taken before SetInput puts quantisers in between.
 	for _, u := range units {
 		if u.bits == 0 {
 			continue
@@ -152,8 +151,9 @@ func (t *target) bias(p *placement, u *unit, l *layer) error {
 		scale[i] = float32(g.grid.scale * u.grids[i].scale)
 	}
 	for i, x := range b {
-		// The grids were chosen so that this fits into i32.
-		q[i] = int64(math.RoundToEven(x / float64(scale[i%len(scale)])))
+		// leastScale left a factor of two for the correction; an absurd one is cut off.
+		y := math.RoundToEven(x / float64(scale[i%len(scale)]))
+		q[i] = int64(min(max(y, math.MinInt32), math.MaxInt32))
 	}
 	scaleShape := []int{len(scale)}
 	axis := rank - 1

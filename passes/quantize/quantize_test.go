@@ -291,6 +291,28 @@ func TestSharing(t *testing.T) {
 	}
 }
 
+// TestLargeBias has a bias beyond 32 bits at the scale that the weights alone ask for.
+func TestLargeBias(t *testing.T) {
+	g := irtest.Parse(t, `graph {
+  input %x: f32[N,2]
+  const %w: f32[2,1] = [1e-9, -1e-9]
+  const %b: f32[1] = [1000]
+  %y = Gemm(%x, %w, %b)
+  output %y
+}`, ops.Table())
+	ctx := &passes.Context{Engine: reference{}, Calib: samples{20, []int{2}}}
+	for _, options := range []string{"", "pow2", "recon"} {
+		q, _ := quantised(t, g, options, ctx)
+		out, err := ir.Eval(t.Context(), q, []*tensor.Tensor{tensor.Of([]float32{1, 1}, 1, 2)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if y := out[0].Float32s()[0]; math.Abs(float64(y)-1000) > 1e-3 {
+			t.Errorf("%q: output %v, want 1000", options, y)
+		}
+	}
+}
+
 // TestMoments checks the patches of every kind of convolution: with the float
 // inputs, Σ y·xᵀ must be W·Σ x·xᵀ.
 func TestMoments(t *testing.T) {
