@@ -26,6 +26,8 @@ type Op struct {
 	// Random: evaluating twice may give different results, so that nodes are
 	// neither computed at compile time nor merged.
 	Random bool
+	// Elements says where the elements of the outputs come from.
+	Elements Elements
 
 	// Infer returns the output types from the input types, attributes and
 	// constant inputs. Dimensions it cannot tell are Unknown; inputs that
@@ -62,6 +64,22 @@ type Op struct {
 
 	in, out []Port // parsed In and Out
 }
+
+// Elements says where the elements of an operator's outputs come from. Each
+// constant promises what those before it promise.
+type Elements uint8
+
+const (
+	// Computed: they may be new numbers.
+	Computed Elements = iota
+	// Selected: they are elements of the first input (of all, where the first
+	// port repeats), or padding; their values may decide which, as in MaxPool.
+	Selected
+	// Moved: values do not decide, so that any others would be moved alike.
+	Moved
+	// Kept: those of the first input in the same order, in another shape at most.
+	Kept
+)
 
 // Port is one formal input or output of an operator.
 type Port struct {

@@ -137,12 +137,7 @@ func multiplies(n *ir.Node) bool {
 // keepsValues reports whether every element of the node's first output is one
 // of its first input, or zero, so that the output lies on the same grid.
 func keepsValues(n *ir.Node) bool {
-	switch n.Op.Name {
-	case "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Expand", "MaxPool", "GlobalMaxPool",
-		"Relu", "DepthToSpace", "SpaceToDepth", "Dropout", "Gather":
-		return true
-	}
-	return false
+	return n.Op.Elements != ir.Computed || n.Op.Name == "Relu" || n.Op.Name == "Dropout"
 }
 
 // counter counts every constant once, for the first layer that uses it.

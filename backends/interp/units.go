@@ -49,7 +49,7 @@ func units(x *executable, g *ir.Graph) []unit {
 // choose returns the unit that starts with n and its last node. It adds the
 // nodes after n that the unit computes to inside.
 func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node) {
-	if reshapes[n.Op.Name] && isView(n) {
+	if n.Op.Elements == ir.Kept && isView(n) {
 		return unit{node: n, kind: viewed, in: n.In[:1], out: n.Out}, n
 	}
 	if u, ok := moveUnit(n); ok {
@@ -95,9 +95,6 @@ func sourceOf(x *executable, n *ir.Node) (source, bool) {
 	}
 	return elementwiseSource(x, n)
 }
-
-// reshapes are the operators whose result is their first input in another shape.
-var reshapes = map[string]bool{"Reshape": true, "Flatten": true, "Squeeze": true, "Unsqueeze": true, "Identity": true}
 
 // isView reports whether n's result can share the memory of its first input.
 func isView(n *ir.Node) bool {

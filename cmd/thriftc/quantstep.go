@@ -42,9 +42,11 @@ func toleranceOf(v *ir.Value, tol tolerance) outputTolerance {
 			}
 		case "Softmax":
 			softmax = true
-		case "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Transpose", "Cast":
+		case "Transpose", "Cast":
 		default:
-			return o
+			if n.Op.Elements != ir.Kept {
+				return o
+			}
 		}
 		v = v.Def.Input(0)
 	}

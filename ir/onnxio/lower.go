@@ -101,12 +101,9 @@ func export(g *ir.Graph, opset int, u *Unsupported) {
 
 func ours(o *ir.Op) bool { return o.Domain() == "thriftc" }
 
-// moves are the operators that mean the same on integers of a wider type with
-// the same values: they move elements, or read them as numbers.
-var moves = map[string]bool{
-	"DequantizeLinear": true, "Identity": true, "Reshape": true, "Transpose": true, "Slice": true, "Gather": true,
-	"Concat": true, "Squeeze": true, "Unsqueeze": true, "Flatten": true, "Expand": true, "Tile": true,
-}
+// widens reports whether an operator means the same on integers of a wider type
+// with the same values: it moves elements, or reads them as numbers.
+func widens(o *ir.Op) bool { return o.Elements >= ir.Moved || o.Name == "DequantizeLinear" }
 
 // widen puts constants of types that ONNX lacks, such as i5, or that the opset
 // lacks, such as i4 before 21, into the next wider one. That keeps the meaning
@@ -136,7 +133,7 @@ func (l *lowered) widen(g *ir.Graph, opset, best int, u *Unsupported) {
 		}
 	}
 	for _, n := range g.Nodes {
-		if !moves[n.Op.Name] && (slices.ContainsFunc(n.In, odd) || slices.ContainsFunc(n.Out, odd)) {
+		if !widens(n.Op) && (slices.ContainsFunc(n.In, odd) || slices.ContainsFunc(n.Out, odd)) {
 			u.Problems = append(u.Problems, Problem{n.Op.Name + " " + n.Label(), "uses an integer width that the opset lacks; export through a dialect, which says it in standard operators"})
 		}
 		for _, b := range n.Bodies() {

@@ -23,7 +23,7 @@ var _ = define(ir.Op{
 	Name:  "Gather",
 	Doc:   "Takes the given indices of an axis; the shape of indices replaces that dimension.",
 	Since: 11,
-	In:    "data, indices", Out: "output",
+	In:    "data, indices", Out: "output", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{{Name: "axis", Kind: ir.IntAttr, Default: int64(0), Doc: "the axis, −rank…rank−1"}},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
@@ -88,7 +88,7 @@ var _ = define(ir.Op{
 	Name:  "GatherElements",
 	Doc:   "Output element (…,i,…) is data element (…,indices[…,i,…],…) along an axis.",
 	Since: 11,
-	In:    "data, indices", Out: "output",
+	In:    "data, indices", Out: "output", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{{Name: "axis", Kind: ir.IntAttr, Default: int64(0), Doc: "the axis, −rank…rank−1"}},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
@@ -156,7 +156,7 @@ var _ = define(ir.Op{
 	Name:  "GatherND",
 	Doc:   "Each vector along the last axis of indices names an element or a slice of data.",
 	Since: 12,
-	In:    "data, indices", Out: "output",
+	In:    "data, indices", Out: "output", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{{Name: "batch_dims", Kind: ir.IntAttr, Default: int64(0), Doc: "leading dimensions that data and indices share"}},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {

@@ -158,6 +158,7 @@ func checkHostile(t *testing.T, c opCase, outs int, rng *rand.Rand) {
 		}
 		return
 	}
+	checkElements(t, n.Op, c, got)
 	for i, v := range n.Out {
 		if !v.Type.Compatible(ir.TypeOf(got[i])) {
 			t.Errorf("%v: output %d is inferred %v, evaluated %v", c, i, v.Type, ir.TypeOf(got[i]))
@@ -168,6 +169,39 @@ func checkHostile(t *testing.T, c opCase, outs int, rng *rand.Rand) {
 		x := got[i].Int64s()
 		if len(x) != len(v.Contents) || !slices.EqualFunc(x, v.Contents, func(k int64, d ir.Dim) bool { return !d.Known() || int64(d.N) == k }) {
 			t.Errorf("%v: output %d is inferred to hold %v, holds %v", c, i, v.Contents, x)
+		}
+	}
+}
+
+// checkElements holds the results against what the operator declares of their elements.
+func checkElements(t *testing.T, op *ir.Op, c opCase, got []*tensor.Tensor) {
+	t.Helper()
+	if op.Elements == ir.Computed || c.in[0].Elem() == tensor.String || c.in[0].Len() == 0 {
+		return
+	}
+	if op.Elements == ir.Kept {
+		if !tensor.Equal(c.in[0].Reshape(c.in[0].Len()), got[0].Reshape(got[0].Len())) {
+			t.Errorf("%v: the elements are not those of the input", c)
+		}
+		return
+	}
+	padding := math.Inf(-1) // of windows that see nothing else
+	if e := c.in[0].Elem(); !e.IsFloat() {
+		least, _ := e.Range()
+		padding = float64(least)
+	}
+	known := map[uint64]bool{0: true, math.Float64bits(padding): op.Elements == ir.Selected}
+	for i, x := range c.in {
+		if x != nil && x.Elem() == c.in[0].Elem() && (i == 0 || op.Inputs()[0].Variadic || op.Name == "Pad") {
+			for _, v := range x.Float64s() {
+				known[math.Float64bits(v)] = true
+			}
+		}
+	}
+	for _, v := range got[0].Float64s() {
+		if !known[math.Float64bits(v)] {
+			t.Errorf("%v: %v is no element of the input", c, v)
+			return
 		}
 	}
 }

@@ -14,7 +14,7 @@ var _ = define(ir.Op{
 	Name:  "Transpose",
 	Doc:   "Permutes the dimensions: output dimension i is input dimension perm[i].",
 	Since: 1,
-	In:    "data", Out: "transposed",
+	In:    "data", Out: "transposed", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{{Name: "perm", Kind: ir.IntsAttr, Doc: "a permutation of 0…rank−1; absent: the reverse order"}},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		in := n.In[0].Type
@@ -71,7 +71,7 @@ var _ = define(ir.Op{
 	Name:  "Concat",
 	Doc:   "Joins the inputs along an axis.",
 	Since: 4,
-	In:    "inputs*", Out: "concat_result",
+	In:    "inputs*", Out: "concat_result", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{{Name: "axis", Kind: ir.IntAttr, Required: true, Doc: "the axis, −rank…rank−1"}},
 	Infer: inferConcat,
 	Eval: func(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
@@ -177,7 +177,7 @@ var _ = define(ir.Op{
 	Name:  "Split",
 	Doc:   "Cuts the input into pieces along an axis: of the sizes in split, or num_outputs equal ones, the last of which may be smaller.",
 	Since: 18,
-	In:    "input, split?", Out: "outputs*",
+	In:    "input, split?", Out: "outputs*", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{
 		{Name: "axis", Kind: ir.IntAttr, Default: int64(0), Doc: "the axis, −rank…rank−1"},
 		{Name: "num_outputs", Kind: ir.IntAttr, Doc: "the number of pieces when split is absent"},
@@ -320,7 +320,7 @@ var _ = define(ir.Op{
 	Name:  "Slice",
 	Doc:   "Takes from each of axes the indices starts, starts+steps, … before ends; negative ones count from the end.",
 	Since: 10,
-	In:    "data, starts, ends, axes?, steps?", Out: "output",
+	In:    "data, starts, ends, axes?, steps?", Out: "output", Elements: ir.Moved,
 	Infer: inferSlice,
 	Eval:  evalSlice,
 	Import: func(r *ir.Rewriter, n *ir.Node, opset int) error {
@@ -464,7 +464,7 @@ var _ = define(ir.Op{
 	Name:  "Tile",
 	Doc:   "Repeats the input along each dimension as often as repeats says.",
 	Since: 6,
-	In:    "input, repeats", Out: "output",
+	In:    "input, repeats", Out: "output", Elements: ir.Moved,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
 			return nil, err
@@ -513,7 +513,7 @@ var _ = define(ir.Op{
 	Name:  "DepthToSpace",
 	Doc:   "Moves blocks of channels into space: [N, C·b·b, H, W] becomes [N, C, H·b, W·b].",
 	Since: 11,
-	In:    "input", Out: "output",
+	In:    "input", Out: "output", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{
 		{Name: "blocksize", Kind: ir.IntAttr, Required: true, Doc: "b, from 1 to 65536"},
 		{Name: "mode", Kind: ir.StringAttr, Default: "DCR", Doc: "order in which channels are read: DCR block first, CRD channel first"},
@@ -548,7 +548,7 @@ var _ = define(ir.Op{
 	Name:  "SpaceToDepth",
 	Doc:   "Moves blocks of space into channels: [N, C, H, W] becomes [N, b·b·C, H/b, W/b].",
 	Since: 1,
-	In:    "input", Out: "output",
+	In:    "input", Out: "output", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{{Name: "blocksize", Kind: ir.IntAttr, Required: true, Doc: "b, from 1 to 65536"}},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		return inferBlocks(n, func(c, h, w, b ir.Dim) ([3]ir.Dim, bool) {

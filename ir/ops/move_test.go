@@ -88,6 +88,7 @@ func (c opCase) runWith(t *testing.T, fixed func(i int) bool) {
 		t.Errorf("%v: got %v %v, want an error", c, ir.TypeOf(got[0]), got[0].Container())
 		return
 	}
+	checkElements(t, n.Op, c, got)
 	for i, w := range c.want {
 		if !tensor.Equal(got[i], w) {
 			t.Errorf("%v: output %d is %v %v, want %v %v", c, i, ir.TypeOf(got[i]), got[i].Container(), ir.TypeOf(w), w.Container())

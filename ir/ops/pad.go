@@ -13,7 +13,7 @@ var _ = define(ir.Op{
 	Doc: "Adds elements at the ends of dimensions, or removes them where pads is negative: removal comes first, " +
 		"and what is added repeats what is left.",
 	Since: 19,
-	In:    "data, pads, constant_value?, axes?", Out: "output",
+	In:    "data, pads, constant_value?, axes?", Out: "output", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{{Name: "mode", Kind: ir.StringAttr, Default: "constant",
 		Doc: "constant: constant_value, or 0; reflect: mirrored, the edge not repeated; edge: the edge; wrap: from the other end"}},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {

@@ -136,7 +136,7 @@ var _ = define(ir.Op{
 row-major order and an element replaces the one before only if it is greater, so
 a NaN counts only as the first tap. Indices are the flat positions of the
 maxima in X.`,
-	In: "X", Out: "Y, Indices?",
+	In: "X", Out: "Y, Indices?", Elements: ir.Selected,
 	Attrs: append([]ir.AttrSpec{kernelSpec, ceilSpec,
 		{Name: "storage_order", Kind: ir.IntAttr, Default: int64(0), Doc: "1: Indices count the spatial positions in column-major order"},
 	}, windowSpecs...),
@@ -385,7 +385,7 @@ var (
 	_ = globalPool(ir.Op{Name: "GlobalAveragePool", Since: 1,
 		Doc: "The mean over all spatial positions: their sum in the order of reductions (f32.Sum), divided by their number.",
 	}, planeMean[float32], planeMean[float64])
-	_ = globalPool(ir.Op{Name: "GlobalMaxPool", Since: 1,
+	_ = globalPool(ir.Op{Name: "GlobalMaxPool", Since: 1, Elements: ir.Selected,
 		Doc: "The greatest element over all spatial positions, compared in row-major order; a NaN counts only as the first.",
 	}, greatest[float32], greatest[float64])
 	_ = globalPool(ir.Op{Name: "GlobalLpPool", Since: 2, Attrs: []ir.AttrSpec{pSpec},

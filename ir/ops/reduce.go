@@ -105,12 +105,15 @@ var _ = defineReduce("ReduceMin", 18, "the least element, NaN if there is one; o
 
 // defineReduce defines a Reduce operator; an empty reduction selects an element.
 func defineReduce(name string, since int, what string, red reduction) *ir.Op {
-	selects := red.f32 == nil
+	selects, elements := red.f32 == nil, ir.Computed
+	if selects {
+		elements = ir.Selected
+	}
 	return define(ir.Op{
 		Name:  name,
 		Doc:   "For each index of the other axes, " + what + " over the given axes.",
 		Since: since,
-		In:    "data, axes?", Out: "reduced",
+		In:    "data, axes?", Out: "reduced", Elements: elements,
 		Attrs: []ir.AttrSpec{
 			{Name: "keepdims", Kind: ir.IntAttr, Default: int64(1), Doc: "1: reduced axes stay with size 1; 0: they go"},
 			{Name: "noop_with_empty_axes", Kind: ir.IntAttr, Default: int64(0), Doc: "what axes absent or empty means; 0: all axes; 1: none, the output is the input"},

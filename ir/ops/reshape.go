@@ -13,7 +13,7 @@ var _ = define(ir.Op{
 	Name:  "Identity",
 	Doc:   "Returns its input.",
 	Since: 1,
-	In:    "input", Out: "output",
+	In:    "input", Out: "output", Elements: ir.Kept,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		setContents(n, 0, n.In[0].Contents)
 		return types(n.In[0].Type)
@@ -154,7 +154,7 @@ var _ = define(ir.Op{
 	Name:  "Reshape",
 	Doc:   "The same elements in another shape. One dimension may be −1: what is left; 0 keeps the input's dimension.",
 	Since: 14,
-	In:    "data, shape", Out: "reshaped",
+	In:    "data, shape", Out: "reshaped", Elements: ir.Kept,
 	Attrs: []ir.AttrSpec{{Name: "allowzero", Kind: ir.IntAttr, Default: int64(0), Doc: "1: a 0 in shape is the dimension 0"}},
 	Infer: inferReshape,
 	Eval:  evalReshape,
@@ -268,7 +268,7 @@ var _ = define(ir.Op{
 	Name:  "Squeeze",
 	Doc:   "Removes dimensions of size 1: those in axes, or all.",
 	Since: 13,
-	In:    "data, axes?", Out: "squeezed",
+	In:    "data, axes?", Out: "squeezed", Elements: ir.Kept,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
 			return nil, err
@@ -344,7 +344,7 @@ var _ = define(ir.Op{
 	Name:  "Unsqueeze",
 	Doc:   "Inserts dimensions of size 1 at axes, which count in the output.",
 	Since: 13,
-	In:    "data, axes", Out: "expanded",
+	In:    "data, axes", Out: "expanded", Elements: ir.Kept,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
 			return nil, err
@@ -396,7 +396,7 @@ var _ = define(ir.Op{
 	Name:  "Expand",
 	Doc:   "Broadcasts the input to a shape; where shape says 1 the input's dimension stays.",
 	Since: 8,
-	In:    "input, shape", Out: "output",
+	In:    "input, shape", Out: "output", Elements: ir.Moved,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
 			return nil, err

@@ -70,6 +70,9 @@ func sameAs(n *ir.Node) *ir.Value {
 	if x == nil || y == nil || slices.ContainsFunc(n.Out[1:], func(v *ir.Value) bool { return v != nil && !v.Unused() }) {
 		return nil
 	}
+	if n.Op.Elements == ir.Kept && n.Op.Name != "Identity" {
+		return reshapeSource(n)
+	}
 	switch n.Op.Name {
 	case "Identity":
 		return x
@@ -89,8 +92,6 @@ func sameAs(n *ir.Node) *ir.Value {
 		if n.Input(1) == nil && n.Input(2) == nil {
 			return x
 		}
-	case "Reshape", "Flatten", "Squeeze", "Unsqueeze":
-		return reshapeSource(n)
 	case "Expand", "Tile":
 		if sameShape(x.Type, y.Type, false) {
 			return x
@@ -123,7 +124,7 @@ func reshapeSource(n *ir.Node) *ir.Value {
 		if sameShape(x.Type, n.Out[0].Type, true) {
 			found = x
 		}
-		if x.Def == nil || !slices.Contains([]string{"Reshape", "Flatten", "Squeeze", "Unsqueeze"}, x.Def.Op.Name) {
+		if x.Def == nil || x.Def.Op.Elements != ir.Kept {
 			return found
 		}
 	}

@@ -158,30 +158,25 @@ func biasAfter(n *ir.Node, rows int) (*ir.Node, int) {
 	return nil, 0
 }
 
-// moves lists the operators that move numbers without changing them: their
-// outputs lie on the grid of their inputs. All but Concat have one such input.
-var moves = []string{
-	"Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GlobalMaxPool", "Identity", "MaxPool", "Pad",
-	"ReduceMax", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
-}
-
-// moved returns the inputs whose numbers n moves, nil if it computes new ones.
+// moved returns the inputs whose numbers n moves without changing them, so that
+// its outputs lie on their grid; nil if it computes new ones.
 func moved(n *ir.Node) []*ir.Value {
+	elements := n.Op.Elements
 	switch n.Op.Name {
 	case "Resize":
-		if n.Str("mode") != "nearest" {
-			return nil
+		if n.Str("mode") == "nearest" {
+			elements = ir.Moved
 		}
 	case "Pad":
 		if v := n.Input(2); n.Str("mode") == "constant" && v != nil && !(v.HasData() && v.Data.Len() == 1 && v.Data.Float64s()[0] == 0) {
-			return nil
+			elements = ir.Computed
 		}
-	case "Concat":
+	}
+	switch {
+	case elements == ir.Computed:
+		return nil
+	case n.Op.Inputs()[0].Variadic:
 		return n.In
-	default:
-		if !slices.Contains(moves, n.Op.Name) {
-			return nil
-		}
 	}
 	return n.In[:1]
 }
