@@ -50,6 +50,11 @@ type Op struct {
 	// shapes (symbolic dimensions count as 1). nil: no multiply-accumulates.
 	Cost func(n *Node) Cost
 
+	// Bits returns the width of the integers that the first output is, or stands
+	// for; 0 when that is computed. Not nil: the operator is a quantiser, it puts
+	// numbers on a grid or returns the numbers that integers stand for.
+	Bits func(n *Node) int
+
 	// Import turns a node as it was read, at the given opset of its domain,
 	// into the form the IR uses: it may set attributes, add constant inputs,
 	// or replace the node. It also refuses what cannot be read faithfully.

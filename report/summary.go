@@ -6,7 +6,6 @@ import (
 	"math"
 
 	"thriftc/ir"
-	"thriftc/ir/tensor"
 )
 
 // Summary is the size and work of a model, per layer and in all. Work is that
@@ -76,7 +75,7 @@ func Summarize(g *ir.Graph) *Summary {
 				all.constant(v)
 			}
 		}
-		if isQuantizer(n) {
+		if n.Op.Bits != nil {
 			return
 		}
 		l := c.layer(n)
@@ -114,14 +113,6 @@ func (m *mean) value() float64 {
 		return 0
 	}
 	return float64(m.sum) / float64(m.n)
-}
-
-func isQuantizer(n *ir.Node) bool {
-	switch n.Op.Name {
-	case "QuantizeLinear", "DequantizeLinear", "thriftc.Quant", "thriftc.BipolarQuant", "thriftc.Trunc":
-		return true
-	}
-	return false
 }
 
 // multiplies reports whether the node is one of those whose weights are what
@@ -177,7 +168,7 @@ func (c *counter) take(v *ir.Value, l *Layer) {
 	case v.HasData():
 		c.seen[v] = true
 		l.constant(v)
-	case v.Def != nil && isQuantizer(v.Def):
+	case v.Def != nil && v.Def.Op.Bits != nil:
 		for _, in := range v.Def.In {
 			c.take(in, l)
 		}
@@ -200,7 +191,7 @@ func (l *Layer) constant(v *ir.Value) {
 func isParameter(v *ir.Value) bool {
 	for _, u := range v.Uses() {
 		switch {
-		case isQuantizer(u.Node):
+		case u.Node.Op.Bits != nil:
 			if u.Index == 0 {
 				return true
 			}
@@ -251,7 +242,7 @@ func weight(v *ir.Value) (*ir.Value, int) {
 		return v, v.Type.Elem.Bits()
 	}
 	n := v.Def
-	if n == nil || len(n.In) == 0 || n.In[0] == nil || !isQuantizer(n) && !keepsValues(n) {
+	if n == nil || len(n.In) == 0 || n.In[0] == nil || n.Op.Bits == nil && !keepsValues(n) {
 		return nil, 0
 	}
 	w, bits := weight(n.In[0])
@@ -264,30 +255,13 @@ func weight(v *ir.Value) (*ir.Value, int) {
 	return w, bits
 }
 
-// quantBits returns the width that a fake quantiser or QuantizeLinear gives
-// its output, 0 for other nodes or when it is not constant.
+// quantBits returns the width that a quantiser gives its output, 0 for other
+// nodes or when it is not constant.
 func quantBits(n *ir.Node) int {
-	switch n.Op.Name {
-	case "thriftc.Quant":
-		return constBits(n.ConstIn(3))
-	case "thriftc.Trunc":
-		return n.Int("bits")
-	case "thriftc.BipolarQuant":
-		return 1
-	case "QuantizeLinear":
-		return n.Out[0].Type.Elem.Bits()
-	}
-	return 0
-}
-
-func constBits(t *tensor.Tensor) int {
-	if t == nil || t.Len() != 1 {
+	if n.Op.Bits == nil {
 		return 0
 	}
-	if b := t.Float64s()[0]; b >= 1 && b <= 64 {
-		return int(math.Ceil(b))
-	}
-	return 0
+	return n.Op.Bits(n)
 }
 
 // activationBits returns the width of an activation: that of the quantiser it
@@ -296,13 +270,11 @@ func activationBits(v *ir.Value) (bits int, input bool) {
 	bits = v.Type.Elem.Bits()
 	for found := false; ; {
 		n := v.Def
-		if n == nil || len(n.In) == 0 || n.In[0] == nil || !isQuantizer(n) && !keepsValues(n) {
+		if n == nil || len(n.In) == 0 || n.In[0] == nil || n.Op.Bits == nil && !keepsValues(n) {
 			return bits, v.Kind == ir.Input
 		}
 		if b := quantBits(n); b > 0 && !found {
 			bits, found = b, true
-		} else if n.Op.Name == "DequantizeLinear" && !found {
-			bits = n.In[0].Type.Elem.Bits()
 		}
 		v = n.In[0]
 	}

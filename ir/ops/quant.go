@@ -30,6 +30,13 @@ hi = 2^bits − 1 (−1 if narrow). bits is a whole number from 1 to 32. scale h
 one element, or one per index of x along axis; so has zero_point, which must
 be whole in the order "after_round".`,
 	In: "x, scale, zero_point, bits", Out: "y",
+	Bits: func(n *ir.Node) int {
+		if b := n.ConstIn(3); b != nil {
+			bits, _ := wholeBits(b)
+			return bits
+		}
+		return 0
+	},
 	Attrs: []ir.AttrSpec{
 		{Name: "axis", Kind: ir.IntAttr, Default: int64(1), Doc: "the dimension along which scale and zero_point run when they have more than one element"},
 		{Name: "signed", Kind: ir.IntAttr, Default: int64(1), Doc: "1: the integer is signed"},
@@ -306,6 +313,7 @@ var _ = define(ir.Op{
 	Doc: `Replaces x by its sign times scale: y = scale if x ≥ 0, otherwise −scale (NaN too).
 The meaning of QONNX BipolarQuant. scale has one element, or one per index of x along axis.`,
 	In: "x, scale", Out: "y",
+	Bits: func(*ir.Node) int { return 1 },
 	Attrs: []ir.AttrSpec{
 		{Name: "axis", Kind: ir.IntAttr, Default: int64(1), Doc: "the dimension along which scale runs when it has more than one element"},
 	},
@@ -336,6 +344,7 @@ y = (t − out_zero_point) · out_scale. Every step is rounded to f32 once. Vers
 of QONNX has no clamp and the same scale and zero point on both sides; version 2
 has shift = log2(out_scale / scale) and out_zero_point = zero_point / 2^shift.`,
 	In: "x, scale, zero_point, out_scale, out_zero_point", Out: "y",
+	Bits: func(n *ir.Node) int { return n.Int("bits") },
 	Attrs: []ir.AttrSpec{
 		{Name: "shift", Kind: ir.IntAttr, Required: true, Doc: "how many low bits are dropped"},
 		{Name: "bits", Kind: ir.IntAttr, Default: int64(0), Doc: "width of the result, 0 for no limit"},

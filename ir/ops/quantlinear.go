@@ -47,6 +47,7 @@ The quotient is rounded once to f32, f16 and bf16 inputs too, unless precision n
 narrower type; the rest is exact. NaN becomes the least integer. Integers have any
 width up to 32 bits. float8 and float4 outputs are not supported.`,
 	In: "x, y_scale, y_zero_point?", Out: "y", Since: 23,
+	Bits: func(n *ir.Node) int { return n.Out[0].Type.Elem.Bits() },
 	Attrs: append([]ir.AttrSpec{
 		{Name: "precision", Kind: ir.IntAttr, Default: int64(0), Doc: "ONNX element type to which the quotient is rounded; 0: f32"},
 		{Name: "saturate", Kind: ir.IntAttr, Default: int64(1), Doc: "for float8 only"},
@@ -103,6 +104,7 @@ var _ = define(ir.Op{
 difference is exact; it is converted to f32, multiplied, and rounded to the type of y, which
 is that of x_scale. Integers have any width up to 32 bits, or are bipolar. float8 and float4 are not supported.`,
 	In: "x, x_scale, x_zero_point?", Out: "y", Since: 23,
+	Bits:  func(n *ir.Node) int { return n.In[0].Type.Elem.Bits() },
 	Attrs: linearAttrs,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		x, s := n.In[0].Type, n.In[1].Type
@@ -200,6 +202,7 @@ var _ = define(ir.Op{
 lo = min(0, min x), hi = max(0, max x), y_scale = (hi − lo) / 255 (1 if that is 0),
 y_zero_point = round_half_even(clamp(−lo / y_scale, 0, 255)), y as by QuantizeLinear. Each step is rounded once to f32.`,
 	In: "x", Out: "y, y_scale, y_zero_point", Since: 11,
+	Bits: func(*ir.Node) int { return 8 },
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if x := n.In[0].Type; x.Elem != tensor.F32 {
 			return nil, fmt.Errorf("x is %v, expected f32", x)

@@ -211,11 +211,8 @@ func matches(pattern, name string) bool {
 func refuseQuantised(g *ir.Graph) error {
 	var found *ir.Node
 	g.Walk(func(n *ir.Node) {
-		switch n.Op.Name {
-		case "thriftc.Quant", "thriftc.BipolarQuant", "thriftc.Trunc", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger":
-			if found == nil {
-				found = n
-			}
+		if found == nil && (n.Op.Bits != nil || n.Op.Name == "ConvInteger" || n.Op.Name == "MatMulInteger") {
+			found = n
 		}
 	})
 	if found != nil {
