@@ -24,16 +24,6 @@ import (
 // New returns the engine.
 func New() backends.Engine { return &engine{simd.Best()} }
 
-// NewKernels returns the engine with given kernels: auto, portable, avx2 or
-// avx512; an error when this CPU does not have them. It computes the same bits as any other.
-func NewKernels(name string) (backends.Engine, error) {
-	set, err := simd.ByName(name)
-	if err != nil {
-		return nil, err
-	}
-	return &engine{set}, nil
-}
-
 type engine struct{ set *simd.Set }
 
 // Compile implements backends.Engine. Parameters keep their initial values.

@@ -1,8 +1,10 @@
 package onnx
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -112,14 +114,26 @@ func data(g *ir.Graph) *tensor.Tensor {
 	return tensor.Of(x, 4, channels, 5, 5)
 }
 
+// memory is a sink that keeps files in memory.
+type memory map[string]*file
+
+type file struct{ bytes.Buffer }
+
+func (*file) Close() error { return nil }
+
+func (m memory) Create(name string) (io.WriteCloser, error) {
+	m[name] = &file{}
+	return m[name], nil
+}
+
 // through writes g in a format and reads it again.
 func through(t *testing.T, g *ir.Graph, f Format, opset int) *ir.Graph {
 	t.Helper()
-	file, err := Emitter{Format: f, Options: onnxio.WriteOptions{Opset: opset}}.encode(g)
-	if err != nil {
+	files := memory{}
+	if err := (Emitter{Format: f, Options: onnxio.WriteOptions{Opset: opset}}).Emit(t.Context(), g, nil, files); err != nil {
 		t.Fatal(err)
 	}
-	out, err := onnxio.Decode(file, "", ops.Table())
+	out, err := onnxio.Decode(files["model.onnx"].Bytes(), "", ops.Table())
 	if err != nil {
 		t.Fatal(err)
 	}

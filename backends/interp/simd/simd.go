@@ -7,7 +7,6 @@ package simd
 //go:generate sh -c "cd ../asm && go run . -out ../simd/kernels_amd64.s -stubs ../simd/stubs_amd64.go -pkg simd"
 
 import (
-	"fmt"
 	"math"
 
 	"thriftc/ir/f32"
@@ -48,19 +47,6 @@ func All() []*Set { return append([]*Set{Portable}, native...) }
 func Best() *Set {
 	all := All()
 	return all[len(all)-1]
-}
-
-// ByName returns the kernels called name, or the best for "auto".
-func ByName(name string) (*Set, error) {
-	if name == "auto" {
-		return Best(), nil
-	}
-	for _, s := range All() {
-		if s.Name == name {
-			return s, nil
-		}
-	}
-	return nil, fmt.Errorf("this CPU has no kernels called %q", name)
 }
 
 // Tile computes rows × len(pos) vectors of results into c, whose rows are ldc

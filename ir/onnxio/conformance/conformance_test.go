@@ -14,7 +14,7 @@ var archives = []struct{ version, file string }{
 }
 
 // TestConformance runs the official backend tests. A test either passes or
-// stands in testdata/skip.txt; an entry there that passes, or that names no
+// stands in testdata/skip-VERSION.txt; an entry there that passes, or that names no
 // test, is a failure too.
 func TestConformance(t *testing.T) {
 	dir := shared(t, "onnx-node")
