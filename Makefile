@@ -43,7 +43,7 @@ ort: ## install ONNX Runtime, which the tests hold our files against
 	  echo "*** npm is not installed: what needs ONNX Runtime is NOT checked ***" >&2; \
 	fi
 
-conformance: ## the official ONNX suites and real models, a table for each; needs ../shared
+conformance: ## the official ONNX suites and real models, a table for each; needs their files beside the checkout
 	$(GO) test -count=1 -v ./ir/onnxio/conformance | grep -v -e '--- PASS' -e '=== ' ; exit $${PIPESTATUS[0]}
 
 bench: ## go benchmarks of the engine
