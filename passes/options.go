@@ -31,6 +31,20 @@ type Checker interface {
 	Check(g *ir.Graph) []backends.Problem
 }
 
+// Refusal is the error of a pass for a graph that it does not support.
+type Refusal struct{ Problems []backends.Problem }
+
+func (r *Refusal) Error() string {
+	var s []string
+	for _, p := range r.Problems {
+		if p.Node != "" {
+			p.Reason = p.Node + ": " + p.Reason
+		}
+		s = append(s, p.Reason)
+	}
+	return strings.Join(s, "\n")
+}
+
 // Options lists the options of a pass in the order of its struct's fields.
 func (i *Info) Options() []Option {
 	var out []Option

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"thriftc/ir/onnxio"
+	"thriftc/passes"
 )
 
 // Exit codes, documented in the root command's help and in docs/cli.md.
@@ -46,6 +47,7 @@ func usageError(format string, args ...any) error {
 func exitCode(err error) int {
 	var e *exitError
 	var unsupported *onnxio.Unsupported
+	var refusal *passes.Refusal
 	switch {
 	case err == nil:
 		return 0
@@ -53,7 +55,7 @@ func exitCode(err error) int {
 		return e.code
 	case errors.Is(err, context.Canceled):
 		return exitCancelled
-	case errors.As(err, &unsupported):
+	case errors.As(err, &unsupported), errors.As(err, &refusal):
 		return exitUnsupported
 	}
 	return exitFailed

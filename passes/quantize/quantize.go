@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 
+	"thriftc/backends"
 	"thriftc/ir"
 	"thriftc/passes"
 )
@@ -83,8 +84,8 @@ func (o *Quantize) Run(c *passes.Context, g *ir.Graph) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
-	if err := refuseQuantised(g); err != nil {
-		return err
+	if p := o.Check(g); p != nil {
+		return &passes.Refusal{Problems: p}
 	}
 	units, skipped := unitsOf(g)
 	skipped, err := o.choose(units, skipped)
@@ -207,8 +208,8 @@ func matches(pattern, name string) bool {
 	return whole || base
 }
 
-// refuseQuantised returns an error that names the first node of a quantised model.
-func refuseQuantised(g *ir.Graph) error {
+// Check implements passes.Checker: it names the first node of a quantised model.
+func (o *Quantize) Check(g *ir.Graph) []backends.Problem {
 	var found *ir.Node
 	g.Walk(func(n *ir.Node) {
 		if found == nil && (n.Op.Bits != nil || n.Op.Name == "ConvInteger" || n.Op.Name == "MatMulInteger") {
@@ -216,7 +217,7 @@ func refuseQuantised(g *ir.Graph) error {
 		}
 	})
 	if found != nil {
-		return fmt.Errorf("the model is quantised already (%s %s): quantise the float model that it was made from", found.Op.Name, found.Label())
+		return []backends.Problem{{Node: found.Label(), Reason: "the model is quantised already (this is a " + found.Op.Name + "): quantise the float model that it was made from"}}
 	}
 	return nil
 }
