@@ -27,7 +27,8 @@ import (
 
 const (
 	defaultCalibSamples = 300
-	holdOut             = 0.2 // part of --data that is only reported on, without --eval-data
+	holdOut             = 0.2  // part of --data that is only reported on, without --eval-data
+	scoreSamples        = 4000 // most samples of --data that a choice is scored on
 	defaultPipeline     = "ptq"
 )
 
@@ -60,8 +61,8 @@ func newCompress() *cobra.Command {
 nothing else. With no data at all the ranges come from the model itself, and
 what was not measured is said.
 
---max-drop raises bits, or leaves layers in float, until top-1 drops by no more
-than that many percentage points; when that cannot be had, the best model is
+--max-drop raises bits, or leaves layers in float, until top-1 on at most 4,000
+samples of --data drops by no more than that many percentage points; when that cannot be had, the best model is
 written all the same and the exit code is 4.`,
 		Example: `  thriftc compress testmodels/glyphs.onnx --data testmodels/glyphs/desc.yaml -o out/
   thriftc compress model.onnx --data calib.yaml --eval-data test.yaml --weight-bits 4 --recon -o out/`,
@@ -295,8 +296,9 @@ func compressGraph(c *cobra.Command, g *ir.Graph, rec *recipe, steps []passes.St
 		}
 		pc.Calib = src
 		if data.tune.Labelled() {
+			judged := data.tune.Shuffle(rec.Seed + 1).Take(scoreSamples) // another order than calibration's
 			pc.Score = func(ctx context.Context, g *ir.Graph) (float64, error) {
-				acc, err := score(ctx, g, data.tune, o.threads)
+				acc, err := score(ctx, g, judged, o.threads)
 				return 100 * acc.Top1, err
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 
 	"thriftc/ir"
@@ -136,9 +137,21 @@ func results(g *ir.Graph) []*ir.Value {
 	return out
 }
 
-// meetBudget raises the widths of the most sensitive units until the score is
-// close enough to that of the float graph: first to eight bits, then to float.
-// It tries 1, 2, 4, … units and then halves the last gap.
+// rungs are the widths in bits that meetBudget raises units to.
+var rungs = []int{4, 6, 8}
+
+// trial is one choice of widths: the most sensitive raised units have rung
+// bits, unless they started with more; the first none of all stay in float.
+type trial struct {
+	rung, raised, none int
+	score              float64
+	size               int // bits of all weights
+}
+
+// meetBudget raises the widths of units until the score is close enough to
+// that of the float graph. For every rung it looks for the fewest of the most
+// sensitive units that have to be raised to it, and keeps the rung with the
+// smallest weights. Units stay in float only when eight bits for all are not enough.
 func (s *solution) meetBudget(c *passes.Context, order []Sensitivity) error {
 	float, err := c.Score(c, s.g)
 	if err != nil {
@@ -164,78 +177,89 @@ func (s *solution) meetBudget(c *passes.Context, order []Sensitivity) error {
 			shifts[l] = l.shift
 		}
 	}
-	// set quantises the first eight units at eight bits, the first none not at all.
-	set := func(eight, none int) error {
+	set := func(t trial) error {
 		for i, u := range ranked {
 			*u = start[i]
 			for _, l := range u.layers {
 				l.shift = shifts[l]
 			}
-			switch {
-			case i < none:
+			if i < t.none {
 				u.bits = 0
 				for _, l := range u.layers {
 					l.shift = nil
 				}
-			case i < eight:
-				u.bits = 8
-				if u.actBits > 0 {
-					u.actBits = max(u.actBits, 8)
-				}
+				continue
+			}
+			if i >= t.raised {
+				continue
+			}
+			u.bits = max(u.bits, t.rung)
+			if u.actBits > 0 {
+				u.actBits = max(u.actBits, t.rung)
 			}
 		}
 		p, err := s.o.gridsOf(place(s.units), s.p)
 		for i, u := range ranked {
-			if i < eight && i >= none && start[i].bits < 8 {
+			if i >= t.none && i < t.raised && start[i].bits < t.rung {
 				s.o.roundNearest(p, u, s.means)
 			}
 		}
 		return err
 	}
-	type trial struct {
-		eight, none int
-		score       float64
-	}
+	n := len(ranked)
 	var best *trial
-	try := func(eight, none int) (bool, error) {
-		if err := set(eight, none); err != nil {
+	tried, most := 0, 2+2*(len(rungs)+1)*bits.Len(uint(n))
+	try := func(t trial) (bool, error) {
+		if err := set(t); err != nil {
 			return false, err
 		}
 		g, err := s.graph(s.units)
 		if err != nil {
 			return false, err
 		}
-		score, err := c.Score(c, g)
-		if err != nil {
+		if t.score, err = c.Score(c, g); err != nil {
 			return false, fmt.Errorf("scoring a quantised graph: %w", err)
 		}
-		ok := score >= least
-		if best == nil || score > best.score && best.score < least || ok {
-			best = &trial{eight, none, score}
+		for _, u := range ranked {
+			t.size += u.size()
 		}
+		ok := t.score >= least
+		switch {
+		case best == nil, ok && best.score < least, ok && t.size < best.size, !ok && best.score < least && t.score > best.score:
+			best = &t
+		}
+		tried++
 		if c.Progress != nil {
-			c.Progress("max-drop", none+eight, 2*len(ranked))
+			c.Progress("max-drop", tried, most)
 		}
 		return ok, nil
 	}
-	met, err := try(0, 0)
+	met, err := try(trial{})
 	if err != nil {
 		return err
 	}
-	n := len(ranked)
-	narrow := slices.ContainsFunc(start, func(u unit) bool { return u.bits < 8 || u.actBits > 0 && u.actBits < 8 })
-	if !met && narrow {
-		met, err = fewest(n, func(k int) (bool, error) { return try(k, 0) })
-		if err != nil {
-			return err
+	if !met {
+		for _, rung := range rungs {
+			narrow := slices.ContainsFunc(start, func(u unit) bool { return u.bits < rung || u.actBits > 0 && u.actBits < rung })
+			if !narrow {
+				continue
+			}
+			ok, err := fewest(n, func(k int) (bool, error) { return try(trial{rung: rung, raised: k}) })
+			if err != nil {
+				return err
+			}
+			met = met || ok
 		}
 	}
 	if !met {
-		if met, err = fewest(n, func(k int) (bool, error) { return try(n, k) }); err != nil {
+		if met, err = fewest(n, func(k int) (bool, error) { return try(trial{rung: 8, raised: n, none: k}) }); err != nil {
 			return err
 		}
 	}
-	if err := set(best.eight, best.none); err != nil {
+	if c.Progress != nil {
+		c.Progress("max-drop", most, most)
+	}
+	if err := set(*best); err != nil {
 		return err
 	}
 	for i, u := range ranked {
@@ -250,6 +274,18 @@ func (s *solution) meetBudget(c *passes.Context, order []Sensitivity) error {
 		c.Log.Warn("the budget is not met", "float", float, "quantised", best.score, "least", least)
 	}
 	return nil
+}
+
+// size returns the bits of the unit's weights.
+func (u *unit) size() int {
+	if u.weight == nil {
+		return 0
+	}
+	width := u.bits
+	if width == 0 {
+		width = u.weight.Type.Elem.Bits()
+	}
+	return u.weight.Data.Len() * width
 }
 
 // fewest finds a small k in 1…n with f(k), trying 1, 2, 4, … and then halving
