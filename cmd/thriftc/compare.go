@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"text/tabwriter"
@@ -16,7 +13,6 @@ import (
 
 	"thriftc/dataset"
 	"thriftc/ir"
-	"thriftc/ir/onnxio"
 	"thriftc/ir/tensor"
 )
 
@@ -124,7 +120,7 @@ func newCompare() *cobra.Command {
 		Use:   "compare MODEL --pairs DIR | compare A B --data DESC.yaml",
 		Short: "Compare a model with reference outputs, or two models on data",
 		Long: `With --pairs: run the model on DIR/input_k.pb and compare with DIR/output_k.pb
-(DIR may also hold several folders of such pairs). A quantised model may differ
+(DIR may also hold folders test_data_set_N of such pairs). A quantised model may differ
 by one output step.
 
 With two models and --data: run both on the same samples and compare every
@@ -160,7 +156,7 @@ func comparePairs(c *cobra.Command, model string, o *compareOptions) error {
 	if err != nil {
 		return err
 	}
-	dirs, err := pairDirs(o.pairs)
+	dirs, err := dataset.PairDirs(o.pairs)
 	if err != nil {
 		return err
 	}
@@ -175,62 +171,27 @@ func comparePairs(c *cobra.Command, model string, o *compareOptions) error {
 		diffs[i], tols[i] = &valueDiff{Name: v.Name}, toleranceOf(v, o.tol)
 	}
 	for k, dir := range dirs {
-		in, err := readPairs(dir, "input", len(g.Inputs))
+		pair, err := dataset.ReadPair(dir)
 		if err != nil {
 			return err
 		}
-		want, err := readPairs(dir, "output", len(g.Outputs))
-		if err != nil {
-			return err
+		if len(pair.In) != len(g.Inputs) || len(pair.Out) != len(g.Outputs) {
+			return fmt.Errorf("%s holds %d inputs and %d outputs, the model has %d and %d", dir, len(pair.In), len(pair.Out), len(g.Inputs), len(g.Outputs))
 		}
-		got, err := exe.Run(c.Context(), in)
+		got, err := exe.Run(c.Context(), pair.In)
 		if err != nil {
 			return err
 		}
 		for i := range got {
-			if err := diffs[i].add(got[i], want[i], o.tol, k); err != nil {
+			if err := diffs[i].add(got[i], pair.Out[i], o.tol, k); err != nil {
 				return &exitError{code: exitDiffer, err: err}
 			}
 			if tols[i].quantised {
-				diffs[i].Outside = tols[i].outside(got[i], want[i], diffs[i].Outside)
+				diffs[i].Outside = tols[i].outside(got[i], pair.Out[i], diffs[i].Outside)
 			}
 		}
 	}
 	return reportDiffs(c, diffs, len(diffs), o)
-}
-
-// pairDirs returns dir if it holds pairs, else its subfolders that do.
-func pairDirs(dir string) ([]string, error) {
-	if _, err := os.Stat(filepath.Join(dir, "input_0.pb")); err == nil {
-		return []string{dir}, nil
-	}
-	found, err := filepath.Glob(filepath.Join(dir, "*", "input_0.pb"))
-	if err != nil {
-		return nil, err
-	}
-	if len(found) == 0 {
-		if _, err := os.Stat(dir); err != nil {
-			return nil, err
-		}
-		return nil, fmt.Errorf("%s holds neither input_0.pb nor folders with one", dir)
-	}
-	for i, f := range found {
-		found[i] = filepath.Dir(f)
-	}
-	return found, nil
-}
-
-func readPairs(dir, what string, n int) ([]*tensor.Tensor, error) {
-	var errs []error
-	out := make([]*tensor.Tensor, n)
-	for i := range out {
-		t, _, err := onnxio.ReadTensor(filepath.Join(dir, fmt.Sprintf("%s_%d.pb", what, i)))
-		if err != nil {
-			errs = append(errs, err)
-		}
-		out[i] = t
-	}
-	return out, errors.Join(errs...)
 }
 
 func compareModels(c *cobra.Command, pathA, pathB string, o *compareOptions) error {
