@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
+	"thriftc/atomicfile"
 	"thriftc/ir/tensor"
 )
 
@@ -86,36 +86,25 @@ func eachArray(z *archive, do func(name string, f *zip.File) error) error {
 
 // WriteNPZ writes tensors to an npz file, uncompressed and without times, so
 // that equal tensors give equal bytes. The file appears complete or not at all.
-func WriteNPZ(file string, arrays []Named) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(file), ".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
+func WriteNPZ(file string, arrays []Named) error {
+	return atomicfile.Write(file, func(out io.Writer) error {
+		z := zip.NewWriter(out)
+		seen := map[string]bool{}
+		for _, a := range arrays {
+			if seen[a.Name] {
+				return fmt.Errorf("%s: two arrays named %q", file, a.Name)
+			}
+			seen[a.Name] = true
+			w, err := z.CreateHeader(&zip.FileHeader{Name: a.Name + ".npy", Method: zip.Store})
+			if err != nil {
+				return err
+			}
+			if err := writeNPY(w, a.Tensor); err != nil {
+				return fmt.Errorf("%s: array %q: %w", file, a.Name, err)
+			}
 		}
-	}()
-	z := zip.NewWriter(f)
-	seen := map[string]bool{}
-	for _, a := range arrays {
-		if seen[a.Name] {
-			return fmt.Errorf("%s: two arrays named %q", file, a.Name)
-		}
-		seen[a.Name] = true
-		w, err := z.CreateHeader(&zip.FileHeader{Name: a.Name + ".npy", Method: zip.Store})
-		if err != nil {
-			return err
-		}
-		if err := writeNPY(w, a.Tensor); err != nil {
-			return fmt.Errorf("%s: array %q: %w", file, a.Name, err)
-		}
-	}
-	if err := errors.Join(z.Close(), f.Chmod(0o644), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), file)
+		return z.Close()
+	})
 }
 
 // array is an array in a file whose first dimension counts records.

@@ -3,12 +3,11 @@ package report
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
+	"thriftc/atomicfile"
 	"thriftc/passes"
 )
 
@@ -76,28 +75,15 @@ func (r *Report) Encode() ([]byte, error) {
 }
 
 // Write writes the report to a file, which appears complete or not at all.
-func (r *Report) Write(file string) (err error) {
+func (r *Report) Write(file string) error {
 	data, err := r.Encode()
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(file), ".tmp-*")
-	if err != nil {
+	return atomicfile.Write(file, func(w io.Writer) error {
+		_, err := w.Write(data)
 		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := errors.Join(f.Chmod(0o644), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), file)
+	})
 }
 
 // maxReport bounds a report's size in bytes.

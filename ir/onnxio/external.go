@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"thriftc/atomicfile"
 	"thriftc/ir/onnxio/onnxpb"
 )
 
@@ -129,33 +130,16 @@ func (x *externalFiles) verify(f *os.File, location, checksum string) error {
 	return nil
 }
 
-// writeFile writes a file under a temporary name and renames it, so that
-// nobody ever sees half of it.
-func writeFile(path string, parts ...[]byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
+// writeFile writes the parts to a file one after the other.
+func writeFile(path string, parts ...[]byte) error {
+	return atomicfile.Write(path, func(w io.Writer) error {
+		for _, p := range parts {
+			if _, err := w.Write(p); err != nil {
+				return err
+			}
 		}
-	}()
-	for _, p := range parts {
-		if err == nil {
-			_, err = f.Write(p)
-		}
-	}
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+		return nil
+	})
 }
 
 // DiskBytes returns the size in bytes of a model file together with the
