@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -144,6 +145,9 @@ func makeRecipe(c *cobra.Command, o *compressOptions) (*recipe, []passes.Step, e
 	}
 	steps, err := all.Table.Parse(r.pipeline())
 	if err != nil {
+		if o.recipe != "" && !given("passes") {
+			err = fmt.Errorf("%s: passes: %w", o.recipe, err)
+		}
 		return nil, nil, usageError("%w", err)
 	}
 	var errs []error
@@ -153,6 +157,15 @@ func makeRecipe(c *cobra.Command, o *compressOptions) (*recipe, []passes.Step, e
 	if !slices.Contains(onnx.Formats, onnx.Format(r.Format)) {
 		errs = append(errs, fmt.Errorf("--format %s: there are %s", r.Format, formatNames()))
 	}
+	if r.Opset != 0 && (r.Opset < onnxio.MinWriteOpset || r.Opset > onnxio.MaxWriteOpset) {
+		errs = append(errs, fmt.Errorf("--opset %d cannot be written (%d to %d can)", r.Opset, onnxio.MinWriteOpset, onnxio.MaxWriteOpset))
+	}
+	if r.MaxDrop != nil && !(*r.MaxDrop >= 0) {
+		errs = append(errs, fmt.Errorf("--max-drop %v is not a number of points ≥ 0", *r.MaxDrop))
+	}
+	if r.MaxDrop != nil && o.data == "" {
+		errs = append(errs, errors.New("a budget (--max-drop) needs labelled data to measure on; give --data"))
+	}
 	i := slices.IndexFunc(steps, func(s passes.Step) bool { return s.Info.Name == "quantize" })
 	for _, f := range quantizeFlags(o, r) {
 		switch {
@@ -161,7 +174,11 @@ func makeRecipe(c *cobra.Command, o *compressOptions) (*recipe, []passes.Step, e
 			errs = append(errs, fmt.Errorf("--%s: the pipeline has no quantize pass", f.name))
 		default:
 			if err := steps[i].Set(f.name, f.values...); err != nil {
-				errs = append(errs, fmt.Errorf("--%s %w", f.name, err))
+				text, own := strings.CutPrefix(err.Error(), f.name)
+				if !own {
+					text = " " + text
+				}
+				errs = append(errs, errors.New("--"+f.name+text))
 			}
 		}
 	}
@@ -192,7 +209,7 @@ func openData(o *compressOptions, r *recipe, log *slog.Logger) (d runData, err e
 	}
 	if d.eval == nil && d.tune.Labelled() {
 		if d.tune, d.eval, err = d.tune.Split(r.Seed, holdOut); err != nil {
-			return d, err
+			return d, &exitError{exitFailed, fmt.Errorf("%s: %w", o.data, err), "give --eval-data"}
 		}
 	}
 	if d.eval != nil && !d.eval.Labelled() {
@@ -208,6 +225,9 @@ func openData(o *compressOptions, r *recipe, log *slog.Logger) (d runData, err e
 
 func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 	start := time.Now()
+	if filepath.Ext(model) == ".tir" {
+		return &exitError{exitUsage, fmt.Errorf("%s: compress reads .onnx", model), "'thriftc opt --passes= " + model + " -o model.onnx' makes one"}
+	}
 	if o.output == "" {
 		return usageError("-o is needed: the folder to write")
 	}
@@ -231,15 +251,24 @@ func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 	if err != nil {
 		return err
 	}
+	for _, s := range []*dataset.Set{data.tune, data.eval} {
+		if s == nil {
+			continue
+		}
+		if err := checkLabels(s, g); err != nil {
+			return err
+		}
+	}
+	// The folder is tried before the work, which may take long.
+	out, err := newOutput(o.output)
+	if err != nil {
+		return fmt.Errorf("-o %s cannot be written: %w", o.output, err)
+	}
+	defer out.discard()
 	after, err := compressGraph(c, g, rec, steps, data, o, log, rep)
 	if err != nil {
 		return err
 	}
-	out, err := newOutput(o.output)
-	if err != nil {
-		return err
-	}
-	defer out.discard()
 	if err := onnx.Write(out.path("model.onnx"), after, onnx.Format(rec.Format), onnxio.WriteOptions{Opset: rec.Opset}); err != nil {
 		return err
 	}

@@ -35,6 +35,9 @@ the label. docs/data.md describes the data description.`,
 			if err != nil {
 				return err
 			}
+			if err := checkLabels(set, g); err != nil {
+				return err
+			}
 			src, err := set.For(g)
 			if err != nil {
 				return err

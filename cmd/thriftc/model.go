@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -42,7 +44,22 @@ func readModel(path string, notes io.Writer) (*ir.Graph, error) {
 
 // addThreads adds the flag that all running commands share.
 func addThreads(c *cobra.Command, threads *int) {
-	c.Flags().IntVar(threads, "threads", 0, "worker threads; 0 means all cores")
+	c.Flags().Var((*threadCount)(threads), "threads", "worker threads; 0 means all cores")
+}
+
+// threadCount is a flag that refuses negative numbers.
+type threadCount int
+
+func (t *threadCount) String() string { return strconv.Itoa(int(*t)) }
+func (t *threadCount) Type() string   { return "int" }
+
+func (t *threadCount) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 {
+		return errors.New("is not a number of threads")
+	}
+	*t = threadCount(n)
+	return nil
 }
 
 func compile(ctx context.Context, g *ir.Graph, threads int) (backends.Executable, error) {
@@ -64,6 +81,36 @@ func score(ctx context.Context, g *ir.Graph, s *dataset.Set, threads int) (datas
 	}
 	defer exe.Close()
 	return dataset.Evaluate(ctx, exe, src, evalBatch)
+}
+
+// checkLabels reports the labels that a classifier with a known number of
+// classes has no output for.
+func checkLabels(s *dataset.Set, g *ir.Graph) error {
+	if !s.Labelled() || len(g.Outputs) == 0 {
+		return nil
+	}
+	t := g.Outputs[0].Type
+	if t.Unranked || len(t.Dims) != 2 || !t.Dims[1].Known() {
+		return nil // found when the model runs
+	}
+	const show = 5
+	var errs []error
+	n := 0
+	for i := range s.Len() {
+		if s.Label(i) < t.Dims[1].N {
+			continue
+		}
+		if n++; n <= show {
+			errs = append(errs, fmt.Errorf("%s: %s: label %d, the model has %d outputs (0 to %d)", s.File(), s.Name(i), s.Label(i), t.Dims[1].N, t.Dims[1].N-1))
+		}
+	}
+	if n > show {
+		errs = append(errs, fmt.Errorf("and %d more", n-show))
+	}
+	if n == 0 {
+		return nil
+	}
+	return &exitError{exitFailed, errors.Join(errs...), "see label_offset and label_column in docs/data.md"}
 }
 
 // commonValues returns the names of the float results that both graphs

@@ -10,15 +10,19 @@ import (
 // only when all of them are complete.
 type output struct {
 	dir, tmp string
-	made     bool // dir did not exist before
+	made     []string // folders that did not exist before, innermost first
 }
 
 func newOutput(dir string) (*output, error) {
 	o := &output{dir: dir}
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		o.made = true
+	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		o.made = append(o.made, d)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
+		o.discard()
 		return nil, err
 	}
 	var err error
@@ -42,7 +46,7 @@ func (o *output) commit() error {
 			return err
 		}
 	}
-	o.made = false
+	o.made = nil
 	return nil
 }
 
@@ -51,7 +55,7 @@ func (o *output) discard() {
 	if o.tmp != "" {
 		os.RemoveAll(o.tmp)
 	}
-	if o.made {
-		os.Remove(o.dir)
+	for _, d := range o.made {
+		os.Remove(d) // fails where somebody else has put something into it
 	}
 }

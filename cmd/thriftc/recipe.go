@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -49,7 +50,7 @@ func parseRecipe(data []byte) (*recipe, error) {
 	if err := d.Decode(r); errors.Is(err, io.EOF) {
 		return nil, errors.New("the recipe is empty")
 	} else if err != nil {
-		return nil, err
+		return nil, plainYAML(err)
 	}
 	var errs []error
 	if r.Version != recipeVersion {
@@ -66,6 +67,24 @@ func parseRecipe(data []byte) (*recipe, error) {
 	}
 	return r, errors.Join(errs...)
 }
+
+var unknownField = regexp.MustCompile(`field (\S+) not found in type \S+`)
+
+// plainYAML words the YAML package's errors for people who do not read Go.
+func plainYAML(err error) error {
+	var t *yaml.TypeError
+	if !errors.As(err, &t) {
+		return err
+	}
+	var errs []error
+	for _, s := range t.Errors {
+		s = unknownField.ReplaceAllString(s, `unknown key "$1"; known are `+recipeKeys)
+		errs = append(errs, errors.New(s))
+	}
+	return errors.Join(errs...)
+}
+
+const recipeKeys = "thriftc, passes, format, opset, seed, calib_samples, max_drop"
 
 func (r *recipe) pipeline() string { return strings.Join(r.Passes, ",") }
 

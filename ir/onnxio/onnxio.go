@@ -33,8 +33,8 @@ const maxFile = 2<<30 - 1
 // Problem is one reason why a model cannot be read or written, or a remark
 // about how it was read.
 type Problem struct {
-	Node   string // label of the node or value; "" for the whole model
-	Reason string
+	Node   string `json:"node,omitempty"` // label of the node or value; "" for the whole model
+	Reason string `json:"reason"`
 }
 
 func (p Problem) String() string {
@@ -124,7 +124,7 @@ func unmarshal(data []byte, m proto.Message) error {
 		return errors.New("the file is empty")
 	}
 	if err := (proto.UnmarshalOptions{RecursionLimit: 300}).Unmarshal(data, m); err != nil {
-		return fmt.Errorf("not an ONNX file: %v", strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\u00a0", " "), "proto: "))
+		return fmt.Errorf("not an ONNX file, or cut short: %v", strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\u00a0", " "), "proto: "))
 	}
 	return nil
 }
