@@ -132,7 +132,7 @@ func evenly(n, most int) []int {
 
 // fill copies the input of a tile for channels of one image after the other to
 // planes: rows of output from row0 on.
-func (t *convTile) fill(w *window, planes, x []float32, channels, row0 int) {
+func (t *convTile) fill(s *simd.Set, w *window, planes, x []float32, channels, row0 int) {
 	for c := range channels {
 		for i, rp := range t.rowPhases {
 			for j, cp := range t.colPhases {
@@ -148,7 +148,7 @@ func (t *convTile) fill(w *window, planes, x []float32, channels, row0 int) {
 							clear(dst)
 							continue
 						}
-						fillRow(dst, image[iy*w.iw+lo*w.sw+cp-w.left:], lo, hi, w.sw)
+						fillRow(s, dst, image[iy*w.iw+lo*w.sw+cp-w.left:], lo, hi, w.sw)
 					}
 				}
 			}
@@ -168,20 +168,14 @@ func inside(from, stride, width, n int) (lo, hi int) {
 }
 
 // fillRow sets dst from lo to hi to every stride-th element of src, and the rest to 0.
-func fillRow(dst, src []float32, lo, hi, stride int) {
+func fillRow(s *simd.Set, dst, src []float32, lo, hi, stride int) {
 	for i := range lo {
 		dst[i] = 0
 	}
 	for i := hi; i < len(dst); i++ {
 		dst[i] = 0
 	}
-	if dst = dst[lo:hi]; stride == 1 {
-		copy(dst, src)
-		return
-	}
-	for i := range dst {
-		dst[i] = src[i*stride]
-	}
+	s.Every(dst[lo:hi], src, stride)
 }
 
 // conv is a convolution with packed weights.
@@ -314,7 +308,7 @@ func (v *conv) tile(c *call, worker, tile, chunk int, x, y []float32, others [][
 		if from, ok := t.inPlace(src, row*w.iw, v.set.Lanes); ok {
 			src, off = from, t.direct
 		} else {
-			t.fill(w, planes, src, icg, row)
+			t.fill(v.set, w, planes, src, icg, row)
 			src = planes
 		}
 		oc := g * ocg

@@ -50,8 +50,9 @@ func poolSource(x *executable, n *ir.Node) (source, bool) {
 	return planesSource(n, p.plane), true
 }
 
-// planesSource computes each plane of the output from one plane of the input.
-func planesSource(n *ir.Node, f func(y, x []float32)) source {
+// planesSource computes each plane of the output from one plane of the input. f
+// has as much temporary memory as the output's plane.
+func planesSource(n *ir.Node, f func(y, x, temp []float32)) source {
 	from, _ := n.In[0].Type.Static()
 	to, _ := n.Out[0].Type.Static()
 	planes, a, b := to[0]*to[1], innerSize(from), innerSize(to)
@@ -60,10 +61,11 @@ func planesSource(n *ir.Node, f func(y, x []float32)) source {
 		return func(c *call, in, out []*tensor.Tensor) error {
 			x, y := tensor.Data[float32](in[0]), tensor.Data[float32](out[0])
 			others := othersOf(stages, in, 1)
-			return c.parallel((planes+perTask-1)/perTask, func(_, i int) {
+			return c.parallel((planes+perTask-1)/perTask, func(worker, i int) {
+				temp := c.temp(worker, b)
 				for p := i * perTask; p < min((i+1)*perTask, planes); p++ {
 					row := y[p*b:][:b]
-					f(row, x[p*a:][:a])
+					f(row, x[p*a:][:a], temp)
 					applyAll(stages, row, others, p%to[1], p*b)
 				}
 			})
@@ -71,12 +73,12 @@ func planesSource(n *ir.Node, f func(y, x []float32)) source {
 	}}
 }
 
-func (p *pooling) plane(y, x []float32) {
+func (p *pooling) plane(y, x, temp []float32) {
 	w := p.w
 	for oy := range w.Out[0] {
 		row := y[oy*w.Out[1]:][:w.Out[1]]
 		k0, k1, high := taps(w, 0, oy)
-		p.inner(row[p.lo:p.hi], x, oy, k0, k1, high)
+		p.inner(row[p.lo:p.hi], x, temp, oy, k0, k1, high)
 		for ox := range row {
 			if ox < p.lo || ox >= p.hi {
 				row[ox] = p.one(x, oy, ox, k0, k1, high)
@@ -102,8 +104,9 @@ func taps(w *ops.Window, axis, o int) (from, to, padded int) {
 	return min(from, to), to, before(w.In[axis] + w.PadHi[axis])
 }
 
-// inner computes the outputs of a row whose windows lie inside the input's columns.
-func (p *pooling) inner(dst, x []float32, oy, k0, k1, high int) {
+// inner computes the outputs of a row whose windows lie inside the input's
+// columns. temp has room for a row.
+func (p *pooling) inner(dst, x, temp []float32, oy, k0, k1, high int) {
 	w := p.w
 	if p.mean || k0 == k1 {
 		for i := range dst {
@@ -115,27 +118,18 @@ func (p *pooling) inner(dst, x []float32, oy, k0, k1, high int) {
 		for j := range w.Kernel[1] {
 			src := x[iy*w.In[1]+p.lo*w.Stride[1]-w.PadLo[1]+j*w.Dilation[1]:]
 			first := k == k0 && j == 0
-			switch {
-			case w.Stride[1] == 1 && p.mean:
+			if first && !p.mean {
+				p.set.Every(dst, src, w.Stride[1])
+				continue
+			}
+			if w.Stride[1] > 1 {
+				p.set.Every(temp[:len(dst)], src, w.Stride[1])
+				src = temp
+			}
+			if p.mean {
 				p.set.Add(dst, dst, src)
-			case w.Stride[1] == 1 && first:
-				copy(dst, src)
-			case w.Stride[1] == 1:
+			} else {
 				p.set.Max(dst, src, dst)
-			case p.mean:
-				for i := range dst {
-					dst[i] += src[i*w.Stride[1]]
-				}
-			case first:
-				for i := range dst {
-					dst[i] = src[i*w.Stride[1]]
-				}
-			default:
-				for i := range dst {
-					if v := src[i*w.Stride[1]]; v > dst[i] {
-						dst[i] = v
-					}
-				}
 			}
 		}
 	}
@@ -191,5 +185,5 @@ func globalMeanSource(_ *executable, n *ir.Node) (source, bool) {
 	if shape, ok := n.In[0].Type.Static(); !ok || slices.Contains(shape, 0) || n.In[0].Type.Elem != tensor.F32 {
 		return source{}, false
 	}
-	return planesSource(n, func(y, x []float32) { y[0] = f32.Sum(x) / float32(len(x)) }), true
+	return planesSource(n, func(y, x, _ []float32) { y[0] = f32.Sum(x) / float32(len(x)) }), true
 }

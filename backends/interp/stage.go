@@ -78,6 +78,10 @@ func stageOf(s *simd.Set, n *ir.Node, v *ir.Value) (stage, bool) {
 			return stage{}, false
 		}
 		return clampStage(s, lo, hi), true
+	case "Sum":
+		if len(n.In) == 2 {
+			return arithStage(s, n, v, shape)
+		}
 	case "Add", "Sub", "Mul":
 		return arithStage(s, n, v, shape)
 	case "BatchNormalization":
@@ -110,7 +114,7 @@ func arithStage(s *simd.Set, n *ir.Node, v *ir.Value, shape []int) (stage, bool)
 	if second {
 		o = n.In[1]
 	}
-	vectors := map[string]func(dst, x, y []float32){"Add": s.Add, "Sub": s.Sub, "Mul": s.Mul}[n.Op.Name]
+	vectors := map[string]func(dst, x, y []float32){"Add": s.Add, "Sum": s.Add, "Sub": s.Sub, "Mul": s.Mul}[n.Op.Name]
 	if !o.HasData() {
 		if o == v || !o.Type.Equal(v.Type) {
 			return stage{}, false

@@ -14,6 +14,7 @@ func main() {
 	for _, v := range []isa{avx2, avx512} {
 		v.tiles()
 		v.rows()
+		v.even()
 	}
 	Generate()
 }

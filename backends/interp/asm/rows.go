@@ -86,3 +86,40 @@ func (v isa) row(name string, inputs, scalars int, body func(x, s []reg.VecVirtu
 	VZEROUPPER()
 	RET()
 }
+
+// even writes the kernel that keeps every second element.
+func (v isa) even() {
+	TEXT("even"+v.name, NOSPLIT, "func(n int, dst *float32, x *float32)")
+	n := Load(Param("n"), GP64())
+	dst := Load(Param("dst"), GP64())
+	x := Load(Param("x"), GP64())
+	var order reg.VecVirtual
+	if v.lanes == 16 {
+		table := GLOBL("evens", RODATA|NOPTR)
+		for i := range v.lanes {
+			DATA(4*i, U32(2*i))
+		}
+		order = v.vec()
+		VMOVUPS(table, order)
+	}
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("loop")
+	lo, hi := v.vec(), v.vec()
+	VMOVUPS(Mem{Base: x}, lo)
+	VMOVUPS(Mem{Base: x, Disp: 4 * v.lanes}, hi)
+	if v.lanes == 16 {
+		VPERMT2PS(hi, order, lo)
+	} else {
+		VSHUFPS(Imm(0x88), hi, lo, lo)
+		VPERMPD(Imm(0xd8), lo, lo)
+	}
+	VMOVUPS(lo, Mem{Base: dst})
+	ADDQ(Imm(uint64(8*v.lanes)), x)
+	ADDQ(Imm(uint64(4*v.lanes)), dst)
+	DECQ(n)
+	JNZ(LabelRef("loop"))
+	Label("done")
+	VZEROUPPER()
+	RET()
+}

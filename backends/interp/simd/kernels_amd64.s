@@ -1064,6 +1064,30 @@ done:
 	VZEROUPPER
 	RET
 
+// func evenAVX2(n int, dst *float32, x *float32)
+// Requires: AVX, AVX2
+TEXT ·evenAVX2(SB), NOSPLIT, $0-24
+	MOVQ  n+0(FP), AX
+	MOVQ  dst+8(FP), CX
+	MOVQ  x+16(FP), DX
+	TESTQ AX, AX
+	JZ    done
+
+loop:
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
+	VSHUFPS $0x88, Y1, Y0, Y0
+	VPERMPD $0xd8, Y0, Y0
+	VMOVUPS Y0, (CX)
+	ADDQ    $0x40, DX
+	ADDQ    $0x20, CX
+	DECQ    AX
+	JNZ     loop
+
+done:
+	VZEROUPPER
+	RET
+
 // func tile1x1AVX512(k int, a *float32, off *int, b *float32, pos *int, c *float32, ldc int, more int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x1AVX512(SB), NOSPLIT, $0-64
@@ -3425,3 +3449,45 @@ loop:
 done:
 	VZEROUPPER
 	RET
+
+// func evenAVX512(n int, dst *float32, x *float32)
+// Requires: AVX, AVX512F
+TEXT ·evenAVX512(SB), NOSPLIT, $0-24
+	MOVQ    n+0(FP), AX
+	MOVQ    dst+8(FP), CX
+	MOVQ    x+16(FP), DX
+	VMOVUPS evens<>+0(SB), Z0
+	TESTQ   AX, AX
+	JZ      done
+
+loop:
+	VMOVUPS   (DX), Z1
+	VMOVUPS   64(DX), Z2
+	VPERMT2PS Z2, Z0, Z1
+	VMOVUPS   Z1, (CX)
+	ADDQ      $0x80, DX
+	ADDQ      $0x40, CX
+	DECQ      AX
+	JNZ       loop
+
+done:
+	VZEROUPPER
+	RET
+
+DATA evens<>+0(SB)/4, $0x00000000
+DATA evens<>+4(SB)/4, $0x00000002
+DATA evens<>+8(SB)/4, $0x00000004
+DATA evens<>+12(SB)/4, $0x00000006
+DATA evens<>+16(SB)/4, $0x00000008
+DATA evens<>+20(SB)/4, $0x0000000a
+DATA evens<>+24(SB)/4, $0x0000000c
+DATA evens<>+28(SB)/4, $0x0000000e
+DATA evens<>+32(SB)/4, $0x00000010
+DATA evens<>+36(SB)/4, $0x00000012
+DATA evens<>+40(SB)/4, $0x00000014
+DATA evens<>+44(SB)/4, $0x00000016
+DATA evens<>+48(SB)/4, $0x00000018
+DATA evens<>+52(SB)/4, $0x0000001a
+DATA evens<>+56(SB)/4, $0x0000001c
+DATA evens<>+60(SB)/4, $0x0000001e
+GLOBL evens<>(SB), RODATA|NOPTR, $64

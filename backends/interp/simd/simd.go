@@ -32,6 +32,7 @@ type Set struct {
 	clamp                func(n int, dst, x *float32, lo, hi float32)
 	normalise            func(n int, dst, x *float32, mean, a, b float32)
 	quant                func(n int, dst, x *float32, scale, lo, hi, zero float32)
+	even                 func(n int, dst, x *float32)
 }
 
 // Wide is the most vectors of a tile of one row.
@@ -207,9 +208,34 @@ func (s *Set) Clamp(dst, x []float32, lo, hi float32) {
 	}
 }
 
+// Every sets dst to every stride-th element of x, from the first on.
+// dst must not overlap x.
+func (s *Set) Every(dst, x []float32, stride int) {
+	if stride == 1 {
+		copy(dst, x)
+		return
+	}
+	n := 0
+	if whole := min(len(dst), len(x)/2) / s.Lanes; stride == 2 && s.even != nil && whole > 0 {
+		s.even(whole, &dst[0], &x[0])
+		if n = whole * s.Lanes; n < len(dst) && len(x) >= 2*len(dst) { // the last vector overlaps
+			at := len(dst) - s.Lanes
+			s.even(1, &dst[at], &x[2*at])
+			return
+		}
+	}
+	for i := n; i < len(dst); i++ {
+		dst[i] = x[i*stride]
+	}
+}
+
 // Max sets dst to the greater of x and y: y where they are equal or either is NaN.
 func (s *Set) Max(dst, x, y []float32) {
 	n := s.vectors2(s.max, dst, x, y)
+	if at := len(dst) - s.Lanes; n > 0 && n < len(dst) { // the last vector overlaps: a maximum may be taken twice
+		s.max(1, &dst[at], &x[at], &y[at])
+		return
+	}
 	for i := n; i < len(dst); i++ {
 		if v := x[i]; v > y[i] {
 			dst[i] = v

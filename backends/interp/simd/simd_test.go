@@ -90,15 +90,18 @@ func TestRows(t *testing.T) {
 			}
 		}
 		for name, f := range map[string]func(s *Set, dst []float32){
-			"Add":       func(s *Set, dst []float32) { s.Add(dst, x, y) },
-			"Sub":       func(s *Set, dst []float32) { s.Sub(dst, x, y) },
-			"Mul":       func(s *Set, dst []float32) { s.Mul(dst, x, y) },
-			"AddScalar": func(s *Set, dst []float32) { s.AddScalar(dst, x, 0.3) },
-			"MulScalar": func(s *Set, dst []float32) { s.MulScalar(dst, x, 0.3) },
-			"Normalise": func(s *Set, dst []float32) { s.Normalise(dst, x, 0.1, 0.3, -1.7) },
-			"Quant":     func(s *Set, dst []float32) { s.Quant(dst, x, 0.25, -3, 4) },
-			"Clamp":     func(s *Set, dst []float32) { s.Clamp(dst, x, 0, 1) },
-			"Max":       func(s *Set, dst []float32) { s.Max(dst, x, y) },
+			"Add":            func(s *Set, dst []float32) { s.Add(dst, x, y) },
+			"Sub":            func(s *Set, dst []float32) { s.Sub(dst, x, y) },
+			"Mul":            func(s *Set, dst []float32) { s.Mul(dst, x, y) },
+			"AddScalar":      func(s *Set, dst []float32) { s.AddScalar(dst, x, 0.3) },
+			"MulScalar":      func(s *Set, dst []float32) { s.MulScalar(dst, x, 0.3) },
+			"Normalise":      func(s *Set, dst []float32) { s.Normalise(dst, x, 0.1, 0.3, -1.7) },
+			"Quant":          func(s *Set, dst []float32) { s.Quant(dst, x, 0.25, -3, 4) },
+			"Clamp":          func(s *Set, dst []float32) { s.Clamp(dst, x, 0, 1) },
+			"Max in place":   func(s *Set, dst []float32) { copy(dst, y); s.Max(dst, x, dst) },
+			"Max in place x": func(s *Set, dst []float32) { copy(dst, x); s.Max(dst, dst, y) },
+			"Every":          func(s *Set, dst []float32) { s.Every(dst[:(n+1)/2], x, 2); s.Every(dst[(n+1)/2:][:n/3], x, 3) },
+			"Max":            func(s *Set, dst []float32) { s.Max(dst, x, y) },
 		} {
 			want := make([]float32, n)
 			f(Portable, want)

@@ -61,6 +61,8 @@ func clampAVX2(n int, dst *float32, x0 *float32, s0 float32, s1 float32)
 
 func quantAVX2(n int, dst *float32, x0 *float32, s0 float32, s1 float32, s2 float32, s3 float32)
 
+func evenAVX2(n int, dst *float32, x *float32)
+
 // tile1x1AVX512 is a Tile of 1 rows and 1 vectors.
 func tile1x1AVX512(k int, a *float32, off *int, b *float32, pos *int, c *float32, ldc int, more int)
 
@@ -153,3 +155,5 @@ func normaliseAVX512(n int, dst *float32, x0 *float32, s0 float32, s1 float32, s
 func clampAVX512(n int, dst *float32, x0 *float32, s0 float32, s1 float32)
 
 func quantAVX512(n int, dst *float32, x0 *float32, s0 float32, s1 float32, s2 float32, s3 float32)
+
+func evenAVX512(n int, dst *float32, x *float32)
