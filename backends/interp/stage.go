@@ -78,6 +78,9 @@ func stageOf(s *simd.Set, n *ir.Node, v *ir.Value) (stage, bool) {
 			return stage{}, false
 		}
 		return clampStage(s, lo, hi), true
+	case "LeakyRelu":
+		slope := n.Float("alpha")
+		return stage{flat: true, apply: func(row, _ []float32, _, _ int) { s.Leaky(row, row, slope) }}, true
 	case "Sum":
 		if len(n.In) == 2 {
 			return arithStage(s, n, v, shape)

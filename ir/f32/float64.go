@@ -73,8 +73,11 @@ func Exp64(x float64) float64 {
 	r := float64(x-float64(k*ln2Hi)) - float64(k*ln2Lo)
 	y := float64(r*poly(r, expTerms)) + 1
 	h := math.Floor(k / 2) // 2ᵏ itself may be out of range
-	return float64(y * math.Ldexp(1, int(h)) * math.Ldexp(1, int(k-h)))
+	return float64(y * powerOfTwo(int(h)) * powerOfTwo(int(k-h)))
 }
+
+// powerOfTwo returns 2ᵏ for a k of −1022 to 1023.
+func powerOfTwo(k int) float64 { return math.Float64frombits(uint64(k+1023) << 52) }
 
 // Expm1_64 returns eˣ − 1, accurately near 0.
 func Expm1_64(x float64) float64 {

@@ -26,6 +26,18 @@ func (v isa) rows() {
 		VMAXPS(x[0], s[0], x[0])
 		VMINPS(x[0], s[1], x[0])
 	})
+	v.row("leaky", 1, 2, func(x, s regs) { // the second scalar is 0
+		if v.lanes == 16 {
+			k := K()
+			VCMPPS(Imm(1), s[1], x[0], k)
+			VMULPS(s[0], x[0], k, x[0])
+			return
+		}
+		below, y := v.vec(), v.vec()
+		VCMPPS(Imm(1), s[1], x[0], below)
+		VMULPS(s[0], x[0], y)
+		VBLENDVPS(below, y, x[0], x[0])
+	})
 	// A NaN becomes the least level.
 	v.row("quant", 1, 4, func(x, s regs) {
 		VDIVPS(s[0], x[0], x[0])

@@ -1033,6 +1033,32 @@ done:
 	VZEROUPPER
 	RET
 
+// func leakyAVX2(n int, dst *float32, x0 *float32, s0 float32, s1 float32)
+// Requires: AVX
+TEXT ·leakyAVX2(SB), NOSPLIT, $0-32
+	MOVQ         n+0(FP), AX
+	MOVQ         dst+8(FP), CX
+	MOVQ         x0+16(FP), DX
+	VBROADCASTSS s0+24(FP), Y0
+	VBROADCASTSS s1+28(FP), Y1
+	XORQ         BX, BX
+	TESTQ        AX, AX
+	JZ           done
+
+loop:
+	VMOVUPS   (DX)(BX*1), Y2
+	VCMPPS    $0x01, Y1, Y2, Y3
+	VMULPS    Y0, Y2, Y4
+	VBLENDVPS Y3, Y4, Y2, Y2
+	VMOVUPS   Y2, (CX)(BX*1)
+	ADDQ      $0x20, BX
+	DECQ      AX
+	JNZ       loop
+
+done:
+	VZEROUPPER
+	RET
+
 // func quantAVX2(n int, dst *float32, x0 *float32, s0 float32, s1 float32, s2 float32, s3 float32)
 // Requires: AVX
 TEXT ·quantAVX2(SB), NOSPLIT, $0-40
@@ -3410,6 +3436,31 @@ loop:
 	VMOVUPS (DX)(BX*1), Z2
 	VMAXPS  Z2, Z0, Z2
 	VMINPS  Z2, Z1, Z2
+	VMOVUPS Z2, (CX)(BX*1)
+	ADDQ    $0x40, BX
+	DECQ    AX
+	JNZ     loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func leakyAVX512(n int, dst *float32, x0 *float32, s0 float32, s1 float32)
+// Requires: AVX, AVX512F
+TEXT ·leakyAVX512(SB), NOSPLIT, $0-32
+	MOVQ         n+0(FP), AX
+	MOVQ         dst+8(FP), CX
+	MOVQ         x0+16(FP), DX
+	VBROADCASTSS s0+24(FP), Z0
+	VBROADCASTSS s1+28(FP), Z1
+	XORQ         BX, BX
+	TESTQ        AX, AX
+	JZ           done
+
+loop:
+	VMOVUPS (DX)(BX*1), Z2
+	VCMPPS  $0x01, Z1, Z2, K1
+	VMULPS  Z0, Z2, K1, Z2
 	VMOVUPS Z2, (CX)(BX*1)
 	ADDQ    $0x40, BX
 	DECQ    AX

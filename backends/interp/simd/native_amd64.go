@@ -18,7 +18,7 @@ func nativeSets() []*Set {
 			},
 			add: addAVX2, sub: subAVX2, mul: mulAVX2, max: maxAVX2,
 			addScalar: addScalarAVX2, mulScalar: mulScalarAVX2,
-			normalise: normaliseAVX2, even: evenAVX2, clamp: clampAVX2, quant: quantAVX2,
+			normalise: normaliseAVX2, even: evenAVX2, clamp: clampAVX2, leaky: leakyAVX2, quant: quantAVX2,
 		})
 	}
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX2 {
@@ -36,7 +36,7 @@ func nativeSets() []*Set {
 			},
 			add: addAVX512, sub: subAVX512, mul: mulAVX512, max: maxAVX512,
 			addScalar: addScalarAVX512, mulScalar: mulScalarAVX512,
-			normalise: normaliseAVX512, even: evenAVX512, clamp: clampAVX512, quant: quantAVX512,
+			normalise: normaliseAVX512, even: evenAVX512, clamp: clampAVX512, leaky: leakyAVX512, quant: quantAVX512,
 		})
 	}
 	return out

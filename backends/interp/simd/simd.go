@@ -30,6 +30,7 @@ type Set struct {
 	add, sub, mul, max   func(n int, dst, x, y *float32)
 	addScalar, mulScalar func(n int, dst, x *float32, s float32)
 	clamp                func(n int, dst, x *float32, lo, hi float32)
+	leaky                func(n int, dst, x *float32, slope, zero float32)
 	normalise            func(n int, dst, x *float32, mean, a, b float32)
 	quant                func(n int, dst, x *float32, scale, lo, hi, zero float32)
 	even                 func(n int, dst, x *float32)
@@ -205,6 +206,21 @@ func (s *Set) Clamp(dst, x []float32, lo, hi float32) {
 			v = hi
 		}
 		dst[i] = v
+	}
+}
+
+// Leaky sets dst = x, or slope · x where x < 0.
+func (s *Set) Leaky(dst, x []float32, slope float32) {
+	x = x[:len(dst)]
+	n := 0
+	if s.leaky != nil && len(dst) >= s.Lanes {
+		s.leaky(len(dst)/s.Lanes, &dst[0], &x[0], slope, 0)
+		n = len(dst) / s.Lanes * s.Lanes
+	}
+	for i := n; i < len(dst); i++ {
+		if dst[i] = x[i]; x[i] < 0 {
+			dst[i] = slope * x[i]
+		}
 	}
 }
 

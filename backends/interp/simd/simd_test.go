@@ -100,6 +100,7 @@ func TestRows(t *testing.T) {
 			"Clamp":          func(s *Set, dst []float32) { s.Clamp(dst, x, 0, 1) },
 			"Max in place":   func(s *Set, dst []float32) { copy(dst, y); s.Max(dst, x, dst) },
 			"Max in place x": func(s *Set, dst []float32) { copy(dst, x); s.Max(dst, dst, y) },
+			"Leaky":          func(s *Set, dst []float32) { s.Leaky(dst, x, -0.3) },
 			"Every":          func(s *Set, dst []float32) { s.Every(dst[:(n+1)/2], x, 2); s.Every(dst[(n+1)/2:][:n/3], x, 3) },
 			"Max":            func(s *Set, dst []float32) { s.Max(dst, x, y) },
 		} {

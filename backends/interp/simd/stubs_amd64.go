@@ -59,6 +59,8 @@ func normaliseAVX2(n int, dst *float32, x0 *float32, s0 float32, s1 float32, s2 
 
 func clampAVX2(n int, dst *float32, x0 *float32, s0 float32, s1 float32)
 
+func leakyAVX2(n int, dst *float32, x0 *float32, s0 float32, s1 float32)
+
 func quantAVX2(n int, dst *float32, x0 *float32, s0 float32, s1 float32, s2 float32, s3 float32)
 
 func evenAVX2(n int, dst *float32, x *float32)
@@ -153,6 +155,8 @@ func mulScalarAVX512(n int, dst *float32, x0 *float32, s0 float32)
 func normaliseAVX512(n int, dst *float32, x0 *float32, s0 float32, s1 float32, s2 float32)
 
 func clampAVX512(n int, dst *float32, x0 *float32, s0 float32, s1 float32)
+
+func leakyAVX512(n int, dst *float32, x0 *float32, s0 float32, s1 float32)
 
 func quantAVX512(n int, dst *float32, x0 *float32, s0 float32, s1 float32, s2 float32, s3 float32)
 
