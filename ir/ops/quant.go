@@ -248,7 +248,7 @@ func alongAxis(shape []int, axis, block int, params ...*tensor.Tensor) (func(i, 
 		switch {
 		case p.Len() == 1 && block == 0:
 		case block == 0 && p.Rank() == 1 && p.Len() == size:
-		case block > 0 && size > 0 && p.Rank() == len(shape) && p.Shape()[axis] == blocks && p.Len() == tensorLen(shape)/size*blocks:
+		case block > 0 && size > 0 && p.Rank() == len(shape) && p.Shape()[axis] == blocks && p.Len() == sizeOf(shape)/size*blocks:
 		default:
 			return nil, fmt.Errorf("parameter of shape %v does not fit x of shape %v along axis %d", p.Shape(), shape, axis)
 		}
@@ -262,11 +262,6 @@ func alongAxis(shape []int, axis, block int, params ...*tensor.Tensor) (func(i, 
 		}
 		return i / inner % count
 	}, nil
-}
-
-func tensorLen(shape []int) int {
-	n, _ := tensor.NumElems(shape)
-	return n
 }
 
 // QuantInfo are the constants of a thriftc.Quant node.
