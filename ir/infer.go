@@ -32,6 +32,11 @@ func (n *Node) Infer() error {
 	if err := n.checkForm(); err != nil {
 		return err
 	}
+	for i, v := range n.In {
+		if v != nil && v.Type.Elem.IsSequence() && !n.Op.Sequences {
+			return fmt.Errorf("%s %s: input %d is %v, expected a tensor", n.Op.Name, n.Label(), i, v.Type)
+		}
+	}
 	for _, v := range n.Out {
 		if v != nil {
 			v.Contents = nil

@@ -29,6 +29,10 @@ type Op struct {
 	// Elements says where the elements of the outputs come from.
 	Elements Elements
 
+	// Sequences: the operator takes sequences; others are refused them before
+	// Infer is called.
+	Sequences bool
+
 	// Infer returns the output types from the input types, attributes and
 	// constant inputs. Dimensions it cannot tell are Unknown; inputs that
 	// cannot be right are an error that says what was expected.

@@ -399,6 +399,9 @@ func (p *parser) typ() (Type, bool) {
 	if !p.expect("]") {
 		return t, false
 	}
+	if e.IsSequence() && (t.Unranked || len(t.Dims) != 1) {
+		return t, p.errorf(p.tok.pos, "a sequence has one dimension, its length: %v[?]", e)
+	}
 	if p.at("scale") || p.at("zero") || p.at("axis") {
 		return p.quant(t)
 	}

@@ -170,6 +170,9 @@ func (p *parser) tensor(t Type, pos int) (*tensor.Tensor, bool) {
 	if !static || err != nil {
 		return nil, p.errorf(pos, "%v is not the type of a tensor: its shape must be fixed", t)
 	}
+	if t.Elem.IsSequence() {
+		return nil, p.errorf(pos, "%v cannot be given: a sequence is computed", t)
+	}
 	if t.Elem == tensor.String {
 		return p.stringTensor(shape, n, pos)
 	}

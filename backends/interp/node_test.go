@@ -275,3 +275,16 @@ func TestMoves(t *testing.T) {
 	v := b.node("Pad", []*ir.Value{b.data(2, 5), b.Ints("p", 0, -1, 1, 2)})
 	b.check("cutting pad", v, 1)
 }
+
+// TestSequences: a graph with sequences runs on the reference evaluators.
+func TestSequences(t *testing.T) {
+	b := newBuilder(t, 1)
+	x := b.data(3, 2)
+	s := b.node("SplitToSequence", []*ir.Value{b.node("Relu", []*ir.Value{x})})
+	s = b.node("Identity", []*ir.Value{s})
+	s = b.node("SequenceInsert", []*ir.Value{s, b.weights(1, 2)})
+	s = b.node("SequenceErase", []*ir.Value{s, b.Ints("i", 0)})
+	constant := b.node("SequenceConstruct", []*ir.Value{b.weights(2, 2)})
+	s = b.node("SequenceInsert", []*ir.Value{s, b.node("SequenceAt", []*ir.Value{constant, b.Ints("i", 0)})})
+	b.check("sequence", b.node("ConcatFromSequence", []*ir.Value{s}, "axis", 0), 6)
+}

@@ -125,7 +125,7 @@ func (l *lowered) widen(g *ir.Graph, opset, best int, u *Unsupported) {
 		r.SetData(v, tensor.FromInt64s(wide, v.Data.Int64s(), v.Data.Shape()...))
 	}
 	odd := func(v *ir.Value) bool {
-		return v != nil && (v.Type.Elem.ONNXType() == 0 || since(v.Type.Elem) > opset || l.widths[v.Name] != tensor.Invalid)
+		return v != nil && (v.Type.Elem.Member().ONNXType() == 0 || since(v.Type.Elem.Member()) > opset || l.widths[v.Name] != tensor.Invalid)
 	}
 	for _, v := range g.Inputs {
 		if odd(v) {

@@ -13,7 +13,7 @@ import (
 )
 
 // typeOf converts a declared type. A missing declaration is the zero Type but
-// unranked; types other than dense tensors are an errType.
+// unranked; types other than dense tensors and sequences of them are an errType.
 func typeOf(p *onnxpb.TypeProto) (ir.Type, error) {
 	unknown := ir.Type{Unranked: true}
 	if p == nil || p.Value == nil {
@@ -22,7 +22,15 @@ func typeOf(p *onnxpb.TypeProto) (ir.Type, error) {
 	switch p.Value.(type) {
 	case *onnxpb.TypeProto_TensorType:
 	case *onnxpb.TypeProto_SequenceType:
-		return unknown, errType{"sequence"}
+		member := p.GetSequenceType().GetElemType()
+		if member.GetTensorType() == nil {
+			return unknown, errType{"sequence of other than tensors"}
+		}
+		t, err := typeOf(member)
+		if err != nil || t.Elem == tensor.Invalid {
+			return unknown, err
+		}
+		return ir.TensorType(tensor.Sequence(t.Elem), ir.Unknown), nil
 	case *onnxpb.TypeProto_MapType:
 		return unknown, errType{"map"}
 	case *onnxpb.TypeProto_OptionalType:
@@ -72,6 +80,13 @@ func typeOf(p *onnxpb.TypeProto) (ir.Type, error) {
 }
 
 func typeProto(t ir.Type) (*onnxpb.TypeProto, error) {
+	if t.Elem.IsSequence() {
+		member, err := typeProto(ir.UnrankedType(t.Elem.Member()))
+		if err != nil {
+			return nil, err
+		}
+		return &onnxpb.TypeProto{Value: &onnxpb.TypeProto_SequenceType{SequenceType: &onnxpb.TypeProto_Sequence{ElemType: member}}}, nil
+	}
 	d := t.Elem.ONNXType()
 	if d == 0 {
 		return nil, fmt.Errorf("ONNX has no element type %v", t.Elem)

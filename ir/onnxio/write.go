@@ -196,7 +196,7 @@ func (w *writer) graph(g *ir.Graph) (*onnxpb.GraphProto, error) {
 				continue
 			}
 			t, more := w.types[v.Name]
-			if !more && v.Doc == "" || v.Type.Elem.ONNXType() == 0 {
+			if !more && v.Doc == "" || v.Type.Elem.Member().ONNXType() == 0 {
 				continue
 			}
 			if !more {

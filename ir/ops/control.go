@@ -19,10 +19,11 @@ const maxIterations = 1 << 20
 const maxNesting = 8
 
 var _ = define(ir.Op{
-	Name:  "If",
-	Doc:   "Runs one of two subgraphs, which take no inputs but use outer values, and returns its outputs.",
-	Since: 11,
-	In:    "cond", Out: "outputs*",
+	Name:      "If",
+	Sequences: true,
+	Doc:       "Runs one of two subgraphs, which take no inputs but use outer values, and returns its outputs.",
+	Since:     11,
+	In:        "cond", Out: "outputs*",
 	Attrs: []ir.AttrSpec{
 		{Name: "then_branch", Kind: ir.GraphAttr, Required: true, Doc: "what runs when cond is true"},
 		{Name: "else_branch", Kind: ir.GraphAttr, Required: true, Doc: "what runs when cond is false"},
@@ -167,7 +168,8 @@ func inferLoop(n *ir.Node, body *ir.Graph, first int, start []ir.Type, back int)
 }
 
 var _ = define(ir.Op{
-	Name: "Loop",
+	Name:      "Loop",
+	Sequences: true,
 	Doc: "Runs a subgraph M times or until its condition is false. The subgraph takes the iteration number, the condition and the carried " +
 		"values, and returns the next condition, the carried values, and values that are stacked along a new first axis.",
 	Since: 11,

@@ -10,10 +10,11 @@ import (
 )
 
 var _ = define(ir.Op{
-	Name:  "Identity",
-	Doc:   "Returns its input.",
-	Since: 1,
-	In:    "input", Out: "output", Elements: ir.Kept,
+	Name:      "Identity",
+	Sequences: true,
+	Doc:       "Returns its input.",
+	Since:     1,
+	In:        "input", Out: "output", Elements: ir.Kept,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		setContents(n, 0, n.In[0].Contents)
 		return types(n.In[0].Type)

@@ -6,6 +6,7 @@ package tensor
 import (
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // Kind is the family of an element type.
@@ -13,14 +14,15 @@ type Kind uint8
 
 // The families of element types.
 const (
-	InvalidKind Kind = iota
-	FloatKind        // IEEE binary16, binary32, binary64
-	BFloatKind       // bfloat16
-	IntKind          // two's complement, 1 to 64 bits
-	UintKind         // unsigned, 1 to 64 bits
-	BoolKind         // false, true
-	BipolarKind      // −1, +1
-	StringKind       // text; carried, never computed with
+	InvalidKind  Kind = iota
+	FloatKind         // IEEE binary16, binary32, binary64
+	BFloatKind        // bfloat16
+	IntKind           // two's complement, 1 to 64 bits
+	UintKind          // unsigned, 1 to 64 bits
+	BoolKind          // false, true
+	BipolarKind       // −1, +1
+	StringKind        // text
+	SequenceKind      // a list of tensors that have one element type, its Member
 )
 
 // Elem is an element type: a kind and a width in bits. Elems compare with ==.
@@ -63,11 +65,35 @@ func intElem(k Kind, bits int) Elem {
 	return elem(k, bits)
 }
 
-// Kind returns e's family.
-func (e Elem) Kind() Kind { return Kind(e >> 8) }
+// sequence is the bit that makes the type of a sequence from that of its members.
+const sequence = 1 << 15
 
-// Bits returns e's width in bits; 0 for String and Invalid.
-func (e Elem) Bits() int { return int(e & 0xff) }
+// Sequence returns the type of sequences whose members have elements e, which
+// is not a sequence itself. A sequence is a tensor of rank 1 of tensors.
+func Sequence(e Elem) Elem { return e | sequence }
+
+// Member returns the element type of the members of a sequence, e itself for
+// other types.
+func (e Elem) Member() Elem { return e &^ sequence }
+
+// IsSequence reports whether e is the type of a sequence.
+func (e Elem) IsSequence() bool { return e&sequence != 0 }
+
+// Kind returns e's family.
+func (e Elem) Kind() Kind {
+	if e.IsSequence() {
+		return SequenceKind
+	}
+	return Kind(e >> 8)
+}
+
+// Bits returns e's width in bits; 0 for String, sequences and Invalid.
+func (e Elem) Bits() int {
+	if e.IsSequence() {
+		return 0
+	}
+	return int(e & 0xff)
+}
 
 // IsFloat reports whether e is a floating-point type.
 func (e Elem) IsFloat() bool { k := e.Kind(); return k == FloatKind || k == BFloatKind }
@@ -110,6 +136,8 @@ func (e Elem) ContainerBytes() int {
 	switch b := e.Bits(); {
 	case e.Kind() == StringKind:
 		return 16
+	case e.IsSequence():
+		return 8
 	case e == Invalid:
 		return 0
 	case b <= 8:
@@ -123,7 +151,7 @@ func (e Elem) ContainerBytes() int {
 	}
 }
 
-// String returns e's name in the text form: f32, bf16, i5, u8, bool, bipolar, string.
+// String returns e's name in the text form: f32, bf16, i5, u8, bool, bipolar, string, seq_f32.
 func (e Elem) String() string {
 	switch e.Kind() {
 	case FloatKind:
@@ -140,6 +168,8 @@ func (e Elem) String() string {
 		return "bipolar"
 	case StringKind:
 		return "string"
+	case SequenceKind:
+		return "seq_" + e.Member().String()
 	}
 	return "invalid"
 }
@@ -161,6 +191,11 @@ func ParseElem(s string) (Elem, error) {
 		return Bipolar, nil
 	case "string":
 		return String, nil
+	}
+	if m, ok := strings.CutPrefix(s, "seq_"); ok {
+		if e, err := ParseElem(m); err == nil && !e.IsSequence() {
+			return Sequence(e), nil
+		}
 	}
 	if len(s) >= 2 && (s[0] == 'i' || s[0] == 'u') && s[1] != '0' && s[1] != '+' && s[1] != '-' {
 		if bits, err := strconv.Atoi(s[1:]); err == nil && bits >= 1 && bits <= 64 {

@@ -59,7 +59,7 @@ func Alloc(e Elem, shape ...int) (*Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cb := e.ContainerBytes(); cb == 0 {
+	if cb := e.ContainerBytes(); cb == 0 || e.IsSequence() {
 		return nil, fmt.Errorf("cannot allocate elements of type %v", e)
 	} else if n > MaxBytes/cb {
 		return nil, fmt.Errorf("%w: %v%v takes %.0f bytes, the limit is %d", ErrTooLarge, e, shape, float64(n)*float64(cb), MaxBytes)
@@ -165,6 +165,21 @@ func OfElem[T Container](e Elem, data []T, shape ...int) *Tensor {
 // Scalar returns a tensor of rank 0.
 func Scalar[T Container](v T) *Tensor { return Of([]T{v}) }
 
+// SequenceOf returns the sequence of the given tensors, which it does not
+// copy. It panics when one of them has other elements than e.
+func SequenceOf(e Elem, members ...*Tensor) *Tensor {
+	for _, m := range members {
+		if m.elem != e {
+			panic(fmt.Sprintf("tensor: %v in a sequence of %v", m.elem, e))
+		}
+	}
+	return &Tensor{elem: Sequence(e), shape: []int{len(members)}, data: members}
+}
+
+// Members returns the tensors of a sequence; callers must not change the
+// slice. It panics when t is not a sequence.
+func (t *Tensor) Members() []*Tensor { return t.data.([]*Tensor) }
+
 // Data returns t's elements, shared with t: callers read, and only whoever
 // allocated t writes. It panics when T is not t's container type.
 func Data[T Container](t *Tensor) []T {
@@ -261,6 +276,8 @@ func Equal(a, b *Tensor) bool {
 		return slices.Equal(x, b.data.([]bool))
 	case []string:
 		return slices.Equal(x, b.data.([]string))
+	case []*Tensor:
+		return slices.EqualFunc(x, b.data.([]*Tensor), Equal)
 	}
 	return false
 }

@@ -153,6 +153,9 @@ func (f *folder) results(n *ir.Node) []*tensor.Tensor {
 	if !f.mayGrow(n) {
 		return nil
 	}
+	if slices.ContainsFunc(n.Out, func(v *ir.Value) bool { return v != nil && v.Type.Elem.IsSequence() }) {
+		return nil // a constant is a tensor
+	}
 	outs, err := n.Eval(args)
 	if err != nil { // no reason to refuse the model: the node may stand in a branch that is never taken
 		f.c.Log.Warn("constant operands cannot be computed with", "error", err)

@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"thriftc/ir"
 	"thriftc/ir/onnxio"
 	"thriftc/ir/ops"
@@ -30,11 +32,11 @@ func evaluate(c testCase, tol tolerance) error {
 		return errors.New("the test has no data set")
 	}
 	for k, set := range c.sets {
-		in, err := decodeAll(set.in)
+		in, err := decodeAll(set.in, g.Inputs)
 		if err != nil {
 			return err
 		}
-		want, err := decodeAll(set.out)
+		want, err := decodeAll(set.out, g.Outputs)
 		if err != nil {
 			return err
 		}
@@ -69,10 +71,17 @@ func asBF16(t *tensor.Tensor, e tensor.Elem) *tensor.Tensor {
 	return t
 }
 
-func decodeAll(files [][]byte) ([]*tensor.Tensor, error) {
+// decodeAll decodes the files of a data set, which belong to the given values.
+func decodeAll(files [][]byte, vals []*ir.Value) ([]*tensor.Tensor, error) {
 	var out []*tensor.Tensor
-	for _, f := range files {
-		t, _, err := onnxio.DecodeTensor(f)
+	for i, f := range files {
+		var t *tensor.Tensor
+		var err error
+		if i < len(vals) && vals[i].Type.Elem.IsSequence() {
+			t, err = decodeSequence(f, vals[i].Type.Elem.Member())
+		} else {
+			t, _, err = onnxio.DecodeTensor(f)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -81,11 +90,44 @@ func decodeAll(files [][]byte) ([]*tensor.Tensor, error) {
 	return out, nil
 }
 
+// decodeSequence reads a SequenceProto, whose field 3 holds the tensors.
+func decodeSequence(data []byte, e tensor.Elem) (*tensor.Tensor, error) {
+	var members []*tensor.Tensor
+	for len(data) > 0 {
+		num, typ, n := protowire.ConsumeTag(data)
+		size := protowire.ConsumeFieldValue(num, typ, data[max(n, 0):])
+		if n < 0 || size < 0 {
+			return nil, errors.New("not a SequenceProto")
+		}
+		if num == 3 && typ == protowire.BytesType {
+			b, _ := protowire.ConsumeBytes(data[n:])
+			t, _, err := onnxio.DecodeTensor(b)
+			if err != nil {
+				return nil, err
+			}
+			if t.Elem() != e {
+				return nil, fmt.Errorf("%v in a sequence of %v", t.Elem(), e)
+			}
+			members = append(members, t)
+		}
+		data = data[n+size:]
+	}
+	return tensor.SequenceOf(e, members...), nil
+}
+
 // compare reports how got differs from want: in type, in shape, or in an
 // element by more than tol.
 func compare(got, want *tensor.Tensor, tol tolerance) error {
 	if got.Elem() != want.Elem() || !slices.Equal(got.Shape(), want.Shape()) {
 		return fmt.Errorf("is %v%v, expected %v%v", got.Elem(), got.Shape(), want.Elem(), want.Shape())
+	}
+	if want.Elem().IsSequence() {
+		for i, m := range want.Members() {
+			if err := compare(got.Members()[i], m, tol); err != nil {
+				return fmt.Errorf("member %d: %w", i, err)
+			}
+		}
+		return nil
 	}
 	if !want.Elem().IsFloat() {
 		if !tensor.Equal(got, want) {

@@ -12,11 +12,15 @@ import (
 // untested are operators of the default domain that no test of the suites
 // passes with, each with its reason.
 var untested = map[string]string{
-	"GlobalLpPool":     "the suites have no test of it",
-	"LpNormalization":  "the suites have no test of it",
-	"MaxRoiPool":       "the suites have no test of it",
-	"RMSNormalization": "newer than the suites (opset 23)",
-	"Swish":            "newer than the suites (opset 24)",
+	"ConcatFromSequence": "in simple/test_sequence_model*, which the index of node tests does not list",
+	"GlobalLpPool":       "the suites have no test of it",
+	"LpNormalization":    "the suites have no test of it",
+	"MaxRoiPool":         "the suites have no test of it",
+	"RMSNormalization":   "newer than the suites (opset 23)",
+	"SequenceAt":         "in simple/test_sequence_model*, which the index of node tests does not list",
+	"SequenceConstruct":  "in simple/test_sequence_model*, which the index of node tests does not list",
+	"SequenceErase":      "in simple/test_sequence_model*, which the index of node tests does not list",
+	"Swish":              "newer than the suites (opset 24)",
 }
 
 // TestOperatorsAreTested checks that every standard operator that thriftc
