@@ -179,7 +179,7 @@ func inferContents(n *ir.Node, f func(x, y int) (int, bool)) {
 }
 
 var (
-	_ = binary(ir.Op{Name: "Add", Since: 7, Doc: "A + B, with broadcasting. Integers wrap."}, arithmetic{
+	_ = binary(ir.Op{Name: "Add", Since: 7, Doc: "A + B, with broadcasting. Integers wrap.", Grad: gradAdd}, arithmetic{
 		f32: func(x, y float32) float32 { return x + y },
 		f64: func(x, y float64) float64 { return x + y },
 		i64: func(x, y int64) int64 { return x + y },
@@ -191,7 +191,7 @@ var (
 		i64: func(x, y int64) int64 { return x - y },
 		dim: func(x, y int) (int, bool) { return x - y, x >= y },
 	})
-	_ = binary(ir.Op{Name: "Mul", Since: 7, Doc: "A·B, with broadcasting. Integers wrap."}, arithmetic{
+	_ = binary(ir.Op{Name: "Mul", Since: 7, Doc: "A·B, with broadcasting. Integers wrap.", Grad: gradMul}, arithmetic{
 		f32: func(x, y float32) float32 { return float32(x * y) },
 		f64: func(x, y float64) float64 { return float64(x * y) },
 		i64: func(x, y int64) int64 { return x * y },
