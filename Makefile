@@ -49,6 +49,9 @@ conformance: ## the official ONNX suites and real models, a table for each; need
 bench: ## go benchmarks of the engine
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./backends/...
 
+bench-parity: ort ## our interpreter against ONNX Runtime on the same quantised files, node by node
+	$(GO) test -count=1 -v -run 'Parity|Agree' ./backends/onnx
+
 bench-ptq: ort ## accuracy after quantisation of real models, into docs/results/ptq.md; takes a quarter of an hour
 	THRIFTC_MEASURE_PTQ=docs/results/ptq.md $(GO) test -run 'TestMeasure$$' -timeout 60m -v ./passes/quantize
 

@@ -13,7 +13,8 @@ func newRun() *cobra.Command {
 		Use:   "run MODEL --input IN.npz --output OUT.npz",
 		Short: "Run a model on arrays",
 		Long: `Run a model on the arrays of an npz file, named as the model's inputs, and write
-its outputs, named as the model's outputs, to another.`,
+its outputs, named as the model's outputs, to another. The only array for the
+only input may have any name.`,
 		Example: "  thriftc run model.onnx --input in.npz --output out.npz",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
