@@ -132,48 +132,14 @@ func fromRaw(e tensor.Elem, raw []byte, shape []int) (*tensor.Tensor, error) {
 		return nil, err
 	}
 	switch d := t.Container().(type) {
-	case []float32:
-		for i := range d {
-			d[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
-		}
-	case []float64:
-		for i := range d {
-			d[i] = math.Float64frombits(binary.LittleEndian.Uint64(raw[8*i:]))
-		}
-	case []bool:
-		for i := range d {
-			d[i] = raw[i] != 0
-		}
 	case []int8:
 		unpack(d, raw, e.Bits())
 	case []uint8:
 		unpack(d, raw, e.Bits())
-	case []int16:
-		for i := range d {
-			d[i] = int16(binary.LittleEndian.Uint16(raw[2*i:]))
-		}
-	case []uint16:
-		for i := range d {
-			d[i] = binary.LittleEndian.Uint16(raw[2*i:])
-		}
-	case []int32:
-		for i := range d {
-			d[i] = int32(binary.LittleEndian.Uint32(raw[4*i:]))
-		}
-	case []uint32:
-		for i := range d {
-			d[i] = binary.LittleEndian.Uint32(raw[4*i:])
-		}
-	case []int64:
-		for i := range d {
-			d[i] = int64(binary.LittleEndian.Uint64(raw[8*i:]))
-		}
-	case []uint64:
-		for i := range d {
-			d[i] = binary.LittleEndian.Uint64(raw[8*i:])
-		}
+	default:
+		_, err = binary.Decode(raw, binary.LittleEndian, d)
 	}
-	return t, nil
+	return t, err
 }
 
 // unpack fills dst from elements of 2, 4 or 8 bits, the first in the lowest
@@ -306,50 +272,16 @@ func encodeTensor(name string, t *tensor.Tensor) (*onnxpb.TensorProto, error) {
 func toRaw(t *tensor.Tensor) []byte {
 	raw := make([]byte, 0, rawBytes(t.Elem(), t.Len()))
 	switch d := t.Container().(type) {
-	case []float32:
-		for _, v := range d {
-			raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(v))
-		}
-	case []float64:
-		for _, v := range d {
-			raw = binary.LittleEndian.AppendUint64(raw, math.Float64bits(v))
-		}
-	case []bool:
-		for _, v := range d {
-			b := byte(0)
-			if v {
-				b = 1
-			}
-			raw = append(raw, b)
-		}
 	case []int8:
 		raw = pack(raw, d, t.Elem().Bits())
 	case []uint8:
 		raw = pack(raw, d, t.Elem().Bits())
-	case []int16:
-		for _, v := range d {
-			raw = binary.LittleEndian.AppendUint16(raw, uint16(v))
+	default:
+		out, err := binary.Append(raw, binary.LittleEndian, d)
+		if err != nil {
+			panic(err) // containers are slices of fixed-size numbers
 		}
-	case []uint16:
-		for _, v := range d {
-			raw = binary.LittleEndian.AppendUint16(raw, v)
-		}
-	case []int32:
-		for _, v := range d {
-			raw = binary.LittleEndian.AppendUint32(raw, uint32(v))
-		}
-	case []uint32:
-		for _, v := range d {
-			raw = binary.LittleEndian.AppendUint32(raw, v)
-		}
-	case []int64:
-		for _, v := range d {
-			raw = binary.LittleEndian.AppendUint64(raw, uint64(v))
-		}
-	case []uint64:
-		for _, v := range d {
-			raw = binary.LittleEndian.AppendUint64(raw, v)
-		}
+		raw = out
 	}
 	return raw
 }
