@@ -14,6 +14,10 @@ import (
 // Options configure a compilation.
 type Options struct {
 	Threads int // worker threads; 0 means all cores this process may use
+
+	// Kernel is the instruction set whose kernels are used: "portable", "avx2" or
+	// "avx512"; "" or "auto" means the best that the CPU has. Results do not depend on it.
+	Kernel string
 }
 
 // Engine compiles graphs into something that runs.

@@ -22,17 +22,21 @@ import (
 )
 
 // New returns the engine.
-func New() backends.Engine { return &engine{simd.Best()} }
+func New() backends.Engine { return engine{} }
 
-type engine struct{ set *simd.Set }
+type engine struct{}
 
 // Compile implements backends.Engine. Parameters keep their initial values.
-func (e *engine) Compile(ctx context.Context, g *ir.Graph, o backends.Options) (backends.Executable, error) {
+func (engine) Compile(ctx context.Context, g *ir.Graph, o backends.Options) (backends.Executable, error) {
 	if g.Parent != nil {
 		return nil, fmt.Errorf("graph %q is a subgraph: only whole models can be compiled", g.Name)
 	}
 	if o.Threads < 0 {
 		return nil, fmt.Errorf("%d threads", o.Threads)
+	}
+	set, err := simd.Named(o.Kernel)
+	if err != nil {
+		return nil, err
 	}
 	threads := o.Threads
 	if threads == 0 {
@@ -43,7 +47,7 @@ func (e *engine) Compile(ctx context.Context, g *ir.Graph, o backends.Options) (
 		return nil, err
 	}
 	return &executable{
-		graph: folded, set: e.set, pool: newPool(threads),
+		graph: folded, set: set, pool: newPool(threads),
 		scratch: make([][]float32, threads), packs: map[packKey]any{},
 	}, nil
 }

@@ -4,10 +4,13 @@
 // holds different outputs, never parts of one sum.
 package simd
 
-//go:generate sh -c "cd ../asm && go run . -out ../simd/kernels_amd64.s -stubs ../simd/stubs_amd64.go -pkg simd"
+//go:generate sh ../asm/generate.sh tile
+//go:generate sh ../asm/generate.sh rows
 
 import (
+	"fmt"
 	"math"
+	"strings"
 
 	"thriftc/ir/f32"
 )
@@ -45,10 +48,21 @@ var Portable = &Set{Name: "portable", Lanes: 8, Rows: 4, Vectors: 3}
 // All returns the kernels that this CPU can run, the slowest first.
 func All() []*Set { return append([]*Set{Portable}, native...) }
 
-// Best returns the fastest kernels that this CPU can run.
-func Best() *Set {
+// Named returns the kernels with a name, or the fastest that this CPU can run
+// if the name is "" or "auto".
+func Named(name string) (*Set, error) {
 	all := All()
-	return all[len(all)-1]
+	if name == "" || name == "auto" {
+		return all[len(all)-1], nil
+	}
+	var names []string
+	for _, s := range all {
+		if s.Name == name {
+			return s, nil
+		}
+		names = append(names, s.Name)
+	}
+	return nil, fmt.Errorf("no kernels %q on this CPU, which can run auto, %s", name, strings.Join(names, ", "))
 }
 
 // Tile computes rows × len(pos) vectors of results into c, whose rows are ldc
