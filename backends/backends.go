@@ -5,6 +5,7 @@ package backends
 import (
 	"context"
 	"io"
+	"time"
 
 	"thriftc/hwtarget"
 	"thriftc/ir"
@@ -18,6 +19,10 @@ type Options struct {
 	// Kernel is the instruction set whose kernels are used: "portable", "avx2" or
 	// "avx512"; "" or "auto" means the best that the CPU has. Results do not depend on it.
 	Kernel string
+
+	// NoWinograd computes every convolution in its operator's own order of
+	// operations, where a faster order may otherwise be chosen.
+	NoWinograd bool
 }
 
 // Engine compiles graphs into something that runs.
@@ -34,6 +39,28 @@ type Executable interface {
 	Run(ctx context.Context, in []*tensor.Tensor) ([]*tensor.Tensor, error)
 	// Close releases the executable's threads and memory.
 	Close()
+}
+
+// Profiler is an Executable that says where its time and memory go.
+type Profiler interface {
+	Executable
+	// Profile runs as Run does and returns the steps of the run in order.
+	Profile(ctx context.Context, in []*tensor.Tensor) ([]Step, error)
+	// Memory describes the last run.
+	Memory() Memory
+}
+
+// Step is a part of a run: a node, or several that are computed together.
+type Step struct {
+	Nodes  []*ir.Node // in order, with the types of this run; not to be changed
+	Kernel string     // what computes them; "eval" is the operator's reference
+	Time   time.Duration
+}
+
+// Memory is what a run needs, in bytes.
+type Memory struct {
+	Arena   int64 // results that are not the caller's, where they share one block
+	Scratch int64 // temporary memory of kernels, all threads together
 }
 
 // Problem is a reason why a graph cannot be emitted.

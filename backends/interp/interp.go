@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"time"
 
 	"thriftc/backends"
 	"thriftc/backends/interp/simd"
@@ -77,7 +78,35 @@ func (x *executable) Run(ctx context.Context, in []*tensor.Tensor) ([]*tensor.Te
 	if len(x.arena) < p.arenaLen {
 		x.arena = make([]float32, p.arenaLen)
 	}
-	return p.run(ctx, x, in)
+	return p.run(ctx, x, in, nil)
+}
+
+// Profile implements backends.Profiler.
+func (x *executable) Profile(ctx context.Context, in []*tensor.Tensor) ([]backends.Step, error) {
+	if _, err := x.Run(ctx, in); err != nil { // plans, if it must, and warms up
+		return nil, err
+	}
+	p := x.plans[0]
+	spent := make([]time.Duration, len(p.steps))
+	if _, err := p.run(ctx, x, in, spent); err != nil {
+		return nil, err
+	}
+	out := make([]backends.Step, len(p.steps))
+	for i, s := range p.steps {
+		out[i] = backends.Step{Nodes: s.nodes, Kernel: s.name, Time: spent[i]}
+	}
+	return out, nil
+}
+
+// Memory implements backends.Profiler.
+func (x *executable) Memory() (m backends.Memory) {
+	if len(x.plans) > 0 {
+		m.Arena = 4 * int64(x.plans[0].arenaLen)
+	}
+	for _, s := range x.scratch {
+		m.Scratch += 4 * int64(len(s))
+	}
+	return m
 }
 
 // Close implements backends.Executable.

@@ -46,7 +46,7 @@ func moveUnit(n *ir.Node) (unit, bool) {
 	if !ok {
 		return unit{}, false
 	}
-	return unit{node: n, kind: computed, in: n.In, out: n.Out, run: func(c *call, in, out []*tensor.Tensor) error {
+	return unit{node: n, name: "move", kind: computed, in: n.In, out: n.Out, run: func(c *call, in, out []*tensor.Tensor) error {
 		if n.Op.Name == "Pad" {
 			y := tensor.Data[float32](out[0])
 			for i := range y {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"thriftc/ir"
 	"thriftc/ir/tensor"
@@ -21,12 +22,14 @@ type plan struct {
 
 // step computes the results of one node, or of a node and those fused into it.
 type step struct {
-	node *ir.Node // for Eval and for messages
-	kind stepKind
-	run  kernel // computed only
-	in   []int  // value numbers, −1 where absent
-	out  []place
-	drop []int // values that nothing needs after this step
+	node  *ir.Node   // for Eval and for messages
+	nodes []*ir.Node // node and those fused into it
+	name  string     // of the kernel
+	kind  stepKind
+	run   kernel // computed only
+	in    []int  // value numbers, −1 where absent
+	out   []place
+	drop  []int // values that nothing needs after this step
 }
 
 // stepKind says how a step's results come by their memory.
@@ -73,6 +76,8 @@ func (c *call) temp(worker, n int) []float32 {
 // unit is a step before values have numbers.
 type unit struct {
 	node    *ir.Node
+	fused   []*ir.Node // those after node that are computed with it
+	name    string     // of the kernel
 	kind    stepKind
 	run     kernel
 	in, out []*ir.Value
@@ -103,7 +108,7 @@ func newPlan(ctx context.Context, x *executable, shapes [][]int) (*plan, error) 
 		add(v)
 	}
 	for _, u := range units(x, g) {
-		s := step{node: u.node, kind: u.kind, run: u.run}
+		s := step{node: u.node, nodes: append([]*ir.Node{u.node}, u.fused...), name: u.name, kind: u.kind, run: u.run}
 		for _, v := range u.in {
 			if v == nil {
 				s.in = append(s.in, -1)
@@ -130,8 +135,8 @@ func newPlan(ctx context.Context, x *executable, shapes [][]int) (*plan, error) 
 	return p, nil
 }
 
-// run computes the plan's outputs.
-func (p *plan) run(ctx context.Context, x *executable, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
+// run computes the plan's outputs. The time of each step is put in spent unless that is nil.
+func (p *plan) run(ctx context.Context, x *executable, in []*tensor.Tensor, spent []time.Duration) ([]*tensor.Tensor, error) {
 	env := slices.Clone(p.values)
 	for i, v := range p.inputs {
 		env[v] = in[i]
@@ -142,8 +147,15 @@ func (p *plan) run(ctx context.Context, x *executable, in []*tensor.Tensor) ([]*
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		var start time.Time
+		if spent != nil {
+			start = time.Now()
+		}
 		if err := s.exec(c, x.arena, env); err != nil {
 			return nil, err
+		}
+		if spent != nil {
+			spent[i] = time.Since(start)
 		}
 		for _, v := range s.drop {
 			env[v] = nil

@@ -50,16 +50,17 @@ func units(x *executable, g *ir.Graph) []unit {
 // nodes after n that the unit computes to inside.
 func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node) {
 	if n.Op.Elements == ir.Kept && isView(n) {
-		return unit{node: n, kind: viewed, in: n.In[:1], out: n.Out}, n
+		return unit{node: n, name: "view", kind: viewed, in: n.In[:1], out: n.Out}, n
 	}
 	if u, ok := moveUnit(n); ok {
 		return u, n
 	}
 	src, ok := sourceOf(x, n)
 	if !ok {
-		return unit{node: n, kind: evaluated, in: slices.Concat(n.In, n.Captures()), out: n.Out}, n
+		return unit{node: n, name: "eval", kind: evaluated, in: slices.Concat(n.In, n.Captures()), out: n.Out}, n
 	}
 	last := n
+	var fused []*ir.Node
 	stages := slices.Clone(src.stages)
 	for {
 		v := last.Out[0]
@@ -76,9 +77,10 @@ func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node
 		}
 		stages = append(stages, s)
 		inside[m] = true
+		fused = append(fused, m)
 		last = m
 	}
-	return unit{node: n, kind: computed, run: src.make(stages), in: slices.Concat(src.in, operandsOf(stages)), out: last.Out}, last
+	return unit{node: n, fused: fused, name: x.set.Name, kind: computed, run: src.make(stages), in: slices.Concat(src.in, operandsOf(stages)), out: last.Out}, last
 }
 
 func sourceOf(x *executable, n *ir.Node) (source, bool) {
