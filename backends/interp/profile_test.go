@@ -16,7 +16,8 @@ func TestProfile(t *testing.T) {
   const %w: f32[3,3,1,1] = [1, 2, 3, 4, 5, 6, 7, 8, 9]
   %a = Conv(%x, %w) name "conv"
   %b = Relu(%a) name "relu"
-  %c = Flatten(%b) name "flat"
+  %p = MaxPool(%b) {kernel_shape = [2, 2]} name "pool"
+  %c = Flatten(%p) name "flat"
   %d = Softmax(%c) name "soft"
   output %d
 }`, ops.Table())
@@ -41,7 +42,7 @@ func TestProfile(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"conv", "relu", "flat", "soft"} {
+	for _, name := range []string{"conv", "relu", "pool", "flat", "soft"} {
 		if seen[name] != 1 {
 			t.Errorf("%s is in %d steps", name, seen[name])
 		}
