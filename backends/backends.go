@@ -23,6 +23,10 @@ type Options struct {
 	// NoWinograd computes every convolution in its operator's own order of
 	// operations, where a faster order may otherwise be chosen.
 	NoWinograd bool
+
+	// State holds the parameters of the graph, and of others that share it; nil
+	// means a State of its own, which starts from the initial values.
+	State *State
 }
 
 // Engine compiles graphs into something that runs.
@@ -35,7 +39,8 @@ type Engine interface {
 // Executable is a compiled graph. Its methods must not be called concurrently.
 type Executable interface {
 	// Run computes the graph's outputs from its inputs, both in the graph's order.
-	// Cancelling ctx makes it return early with ctx's error.
+	// Then it updates the parameters that the graph changes (Graph.Updates).
+	// Cancelling ctx makes it return early with ctx's error and nothing updated.
 	Run(ctx context.Context, in []*tensor.Tensor) ([]*tensor.Tensor, error)
 	// Close releases the executable's threads and memory.
 	Close()

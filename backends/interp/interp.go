@@ -27,7 +27,7 @@ func New() backends.Engine { return engine{} }
 
 type engine struct{}
 
-// Compile implements backends.Engine. Parameters keep their initial values.
+// Compile implements backends.Engine.
 func (engine) Compile(ctx context.Context, g *ir.Graph, o backends.Options) (backends.Executable, error) {
 	if g.Parent != nil {
 		return nil, fmt.Errorf("graph %q is a subgraph: only whole models can be compiled", g.Name)
@@ -44,11 +44,15 @@ func (engine) Compile(ctx context.Context, g *ir.Graph, o backends.Options) (bac
 		threads = runtime.GOMAXPROCS(0)
 	}
 	folded := g.Clone()
+	st, err := takeState(folded, o.State)
+	if err != nil {
+		return nil, err
+	}
 	if err := fold(ctx, folded); err != nil {
 		return nil, err
 	}
 	return &executable{
-		graph: folded, set: set, pool: newPool(threads),
+		graph: folded, state: st, set: set, pool: newPool(threads),
 		scratch: make([][]float32, threads), packs: map[packKey]any{},
 	}, nil
 }
@@ -58,6 +62,7 @@ const maxPlans = 8
 
 type executable struct {
 	graph   *ir.Graph // constant nodes already evaluated
+	state   *state
 	set     *simd.Set
 	pool    *pool
 	plans   []*plan // most recently used first
@@ -71,6 +76,10 @@ func (x *executable) Run(ctx context.Context, in []*tensor.Tensor) ([]*tensor.Te
 	if x.pool == nil {
 		return nil, errors.New("the executable is closed")
 	}
+	if caller := len(x.graph.Inputs) - len(x.state.params); len(in) != caller {
+		return nil, fmt.Errorf("the graph has %d inputs, got %d", caller, len(in))
+	}
+	in = x.state.inputs(in)
 	p, err := x.plan(ctx, in)
 	if err != nil {
 		return nil, err
@@ -78,7 +87,11 @@ func (x *executable) Run(ctx context.Context, in []*tensor.Tensor) ([]*tensor.Te
 	if len(x.arena) < p.arenaLen {
 		x.arena = make([]float32, p.arenaLen)
 	}
-	return p.run(ctx, x, in, nil)
+	out, err := p.run(ctx, x, in, nil)
+	if err != nil {
+		return nil, err
+	}
+	return x.state.apply(out)
 }
 
 // Profile implements backends.Profiler.
@@ -88,7 +101,7 @@ func (x *executable) Profile(ctx context.Context, in []*tensor.Tensor) ([]backen
 	}
 	p := x.plans[0]
 	spent := make([]time.Duration, len(p.steps))
-	if _, err := p.run(ctx, x, in, spent); err != nil {
+	if _, err := p.run(ctx, x, x.state.inputs(in), spent); err != nil {
 		return nil, err
 	}
 	out := make([]backends.Step, len(p.steps))
@@ -119,9 +132,6 @@ func (x *executable) Close() {
 
 // plan returns the plan for the shapes of in, made now or earlier.
 func (x *executable) plan(ctx context.Context, in []*tensor.Tensor) (*plan, error) {
-	if len(in) != len(x.graph.Inputs) {
-		return nil, fmt.Errorf("the graph has %d inputs, got %d", len(x.graph.Inputs), len(in))
-	}
 	shapes := make([][]int, len(in))
 	for i, t := range in {
 		v := x.graph.Inputs[i]
