@@ -6,6 +6,7 @@ import (
 	"context"
 	"iter"
 	"log/slog"
+	"time"
 
 	"thriftc/backends"
 	"thriftc/ir"
@@ -54,6 +55,11 @@ type Context struct {
 	// Score measures a graph on labelled data that the run may use for
 	// choosing: top-1 accuracy in percent, higher is better. nil when there is none.
 	Score func(ctx context.Context, g *ir.Graph) (float64, error)
+	// Trainer fine-tunes graphs on the run's training data; nil when there is none.
+	Trainer Trainer
+	// Until is when passes that search or train should be done, as with
+	// --time-budget; zero: no limit.
+	Until time.Time
 
 	// Log takes messages for the user; warnings stand in the report.
 	Log *slog.Logger
