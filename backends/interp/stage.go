@@ -95,12 +95,8 @@ func stageOf(s *simd.Set, n *ir.Node, v *ir.Value) (stage, bool) {
 	case "thriftc.Quant":
 		return quantStage(s, n, v, shape)
 	}
-	if f := ops.Scalar(n); f != nil {
-		return stage{flat: true, apply: func(row, _ []float32, _, _ int) {
-			for i, x := range row {
-				row[i] = f(x)
-			}
-		}}, true
+	if f := functionOf(s, n); f != nil {
+		return stage{flat: true, apply: func(row, _ []float32, _, _ int) { f(row) }}, true
 	}
 	return stage{}, false
 }

@@ -17,6 +17,7 @@ import (
 
 // families are the kernels of one file each.
 var families = map[string]func(v isa){
+	"math": isa.functions,
 	"tile": isa.tiles,
 	"rows": func(v isa) {
 		v.rows()
