@@ -141,7 +141,8 @@ func WindowOf(n *ir.Node) (*Window, error) {
 		return nil, fmt.Errorf("%s %s: input is %v, expected a static shape with spatial dimensions", n.Op.Name, n.Label(), n.In[0].Type)
 	}
 	var kernel []int
-	if n.Op.Name == "Conv" {
+	switch n.Op.Name {
+	case "Conv", "ConvInteger", "thriftc.QConv":
 		k, ok := n.In[1].Type.Static()
 		if !ok || len(k) < 3 {
 			return nil, fmt.Errorf("%s %s: the kernel is %v, expected a static shape", n.Op.Name, n.Label(), n.In[1].Type)
