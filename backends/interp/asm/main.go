@@ -19,6 +19,7 @@ import (
 var families = map[string]func(v isa){
 	"math": isa.functions,
 	"tile": isa.tiles,
+	"conv": isa.convTiles,
 	"rows": func(v isa) {
 		v.rows()
 		v.even()
