@@ -54,6 +54,7 @@ func (v isa) convTiles() {
 	for p := 1; p <= pixels[0]; p++ {
 		v.convTile(fmt.Sprintf("depthwise%d", p), 1, p, true)
 	}
+	v.peak()
 }
 
 // conv is what the parts of a tile share.
@@ -278,3 +279,26 @@ func (c *conv) eachOutput(base, block, dist int, body func(m Mem, a reg.VecVirtu
 		}
 	})
 }
+
+// peak writes n rounds of fused multiply-adds on registers alone: as many at
+// once as a tile has, none waiting for another.
+func (v isa) peak() {
+	TEXT("peak"+v.name, NOSPLIT, "func(n int)")
+	n := Load(Param("n"), GP64())
+	acc := make([]reg.VecVirtual, peakSums)
+	for i := range acc {
+		acc[i] = v.vec()
+		v.zero(acc[i])
+	}
+	Label("loop")
+	for _, a := range acc {
+		VFMADD231PS(acc[0], acc[0], a)
+	}
+	DECQ(n)
+	JNZ(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}
+
+// peakSums is how many sums a round of peak adds to.
+const peakSums = 14

@@ -40,6 +40,8 @@ func depthwise5AVX2(t *uint64)
 //go:noescape
 func depthwise6AVX2(t *uint64)
 
+func peakAVX2(n int)
+
 //go:noescape
 func conv1x1AVX512(t *uint64)
 
@@ -225,3 +227,5 @@ func depthwise15AVX512(t *uint64)
 
 //go:noescape
 func depthwise16AVX512(t *uint64)
+
+func peakAVX512(n int)

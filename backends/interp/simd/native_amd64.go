@@ -10,6 +10,7 @@ func nativeSets() []*Set {
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
 		out = append(out, &Set{
 			Name: "avx2", Lanes: 8, Rows: 4, Vectors: 3,
+			conv: convAVX2, peak: peakAVX2, depthwise: depthwiseAVX2,
 			tiles: [][]tile{
 				{tile1x1AVX2, tile1x2AVX2, tile1x3AVX2, tile1x4AVX2},
 				{tile2x1AVX2, tile2x2AVX2, tile2x3AVX2},
@@ -24,6 +25,7 @@ func nativeSets() []*Set {
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX2 {
 		out = append(out, &Set{
 			Name: "avx512", Lanes: 16, Rows: 8, Vectors: 3,
+			conv: convAVX512, peak: peakAVX512, depthwise: depthwiseAVX512,
 			tiles: [][]tile{
 				{tile1x1AVX512, tile1x2AVX512, tile1x3AVX512, tile1x4AVX512},
 				{tile2x1AVX512, tile2x2AVX512, tile2x3AVX512},

@@ -6,6 +6,7 @@ package simd
 
 //go:generate sh ../asm/generate.sh tile
 //go:generate sh ../asm/generate.sh rows
+//go:generate sh ../asm/generate.sh conv
 
 import (
 	"fmt"
@@ -30,6 +31,10 @@ type Set struct {
 
 	tiles [][]tile // by rows and vectors, both less one
 
+	conv      [][]func(t *uint64) // by blocks and pixels of a Tile, both less one
+	depthwise []func(t *uint64)   // by pixels, less one
+	peak      func(n int)
+
 	add, sub, mul, max   func(n int, dst, x, y *float32)
 	addScalar, mulScalar func(n int, dst, x *float32, s float32)
 	clamp                func(n int, dst, x *float32, lo, hi float32)
@@ -43,7 +48,11 @@ type Set struct {
 const Wide = 4
 
 // Portable is the kernels in Go, which run everywhere.
-var Portable = &Set{Name: "portable", Lanes: 8, Rows: 4, Vectors: 3}
+var Portable = &Set{
+	Name: "portable", Lanes: 8, Rows: 4, Vectors: 3,
+	conv:      [][]func(*uint64){portableTiles(1, 6, false), portableTiles(2, 4, false)},
+	depthwise: portableTiles(1, 6, true),
+}
 
 // All returns the kernels that this CPU can run, the slowest first.
 func All() []*Set { return append([]*Set{Portable}, native...) }
@@ -212,15 +221,18 @@ func (s *Set) Clamp(dst, x []float32, lo, hi float32) {
 		n = len(dst) / s.Lanes * s.Lanes
 	}
 	for i := n; i < len(dst); i++ {
-		v := x[i]
-		if v < lo {
-			v = lo
-		}
-		if v > hi {
-			v = hi
-		}
-		dst[i] = v
+		dst[i] = clamp(x[i], lo, hi)
 	}
+}
+
+func clamp(v, lo, hi float32) float32 {
+	if v < lo {
+		v = lo
+	}
+	if v > hi {
+		v = hi
+	}
+	return v
 }
 
 // Leaky sets dst = x, or slope · x where x < 0.
