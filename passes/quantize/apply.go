@@ -113,14 +113,14 @@ func (t *target) weights(p *placement, u *unit) error {
 	if affine {
 		in = append(in, t.r.Const(old.Name+"_zero_point", tensor.FromInt64s(elem, zero, shape...)))
 	}
-	first := t.node(u.layers[0].node)
+	first := t.node(u.layers[0].Node)
 	dq, err := t.r.Before(first).Add("DequantizeLinear", old.Name+"_dequantizer", ir.MakeAttrs("axis", axis), in, old.Name+"_dequantized")
 	if err != nil {
 		return err
 	}
 	for _, l := range u.layers {
-		n := t.node(l.node)
-		t.r.SetInput(n, l.w, dq.Out[0])
+		n := t.node(l.Node)
+		t.r.SetInput(n, l.W, dq.Out[0])
 		if err := t.bias(p, u, l); err != nil {
 			return err
 		}
@@ -131,19 +131,19 @@ func (t *target) weights(p *placement, u *unit) error {
 // bias adds the layer's correction to its bias, and stores it as i32 at the
 // scale of its accumulators when these are integers.
 func (t *target) bias(p *placement, u *unit, l *layer) error {
-	g := p.of[l.node.In[l.x]]
+	g := p.of[l.Node.In[l.X]]
 	b := l.values()
 	if b == nil || g == nil && l.shift == nil {
 		return nil
 	}
-	n := t.node(l.biasNode)
+	n := t.node(l.BiasNode)
 	name := n.Label() + "_bias"
-	shape, rank := []int{l.rows}, 1
-	if old := l.bias(); old != nil {
+	shape, rank := []int{l.Rows}, 1
+	if old := l.Bias(); old != nil {
 		name, shape, rank = t.val(old).Name, old.Data.Shape(), old.Data.Rank()
 	}
 	if g == nil {
-		t.r.SetInput(n, l.biasAt, t.r.Const(name+"_corrected", tensor.FromFloat32s(tensor.F32, float32s(b), shape...)))
+		t.r.SetInput(n, l.BiasAt, t.r.Const(name+"_corrected", tensor.FromFloat32s(tensor.F32, float32s(b), shape...)))
 		return nil
 	}
 	q, scale := make([]int64, len(b)), make([]float32, len(u.grids))
@@ -174,17 +174,17 @@ func (t *target) bias(p *placement, u *unit, l *layer) error {
 	if err != nil {
 		return err
 	}
-	t.r.SetInput(n, l.biasAt, dq.Out[0])
+	t.r.SetInput(n, l.BiasAt, dq.Out[0])
 	return nil
 }
 
 // values returns the layer's corrected bias, nil when it has none and needs none.
 func (l *layer) values() []float64 {
-	old := l.bias()
+	old := l.Bias()
 	if old == nil && l.shift == nil {
 		return nil
 	}
-	b := make([]float64, l.rows)
+	b := make([]float64, l.Rows)
 	if old != nil {
 		copy(b, old.Data.Float64s())
 	}
@@ -199,7 +199,7 @@ func (l *layer) values() []float64 {
 func (u *unit) leastScale(p *placement, rows int) []float64 {
 	out := make([]float64, rows)
 	for _, l := range u.layers {
-		g, b := p.of[l.node.In[l.x]], l.bias()
+		g, b := p.of[l.Node.In[l.X]], l.Bias()
 		if g == nil || b == nil {
 			continue
 		}

@@ -35,7 +35,7 @@ func (o *Quantize) calibrate(c *passes.Context, g *ir.Graph, p *placement, units
 			continue
 		}
 		for _, l := range u.layers {
-			i := watch(l.node.In[l.x])
+			i := watch(l.Node.In[l.X])
 			if means[i] == nil {
 				means[i] = map[int]*channelMeans{}
 			}
@@ -98,23 +98,23 @@ func (o *Quantize) isSigned(lo float64) bool {
 func (u *unit) correctBias(rows [][]float64, means map[*layer][]float64) {
 	for _, l := range u.layers {
 		mean := means[l]
-		if mean == nil || l.biasNode == nil || u.axis < 0 || l.w == 0 {
+		if mean == nil || l.BiasNode == nil || u.axis < 0 || l.W == 0 {
 			continue
 		}
 		groups := 1
-		if l.node.HasAttr("group") {
-			groups = l.node.Int("group")
+		if l.Node.HasAttr("group") {
+			groups = l.Node.Int("group")
 		}
 		share := 1.0 // of the kernel that meets an output, on average
-		if l.node.Op.Name == "ConvTranspose" {
+		if l.Node.Op.Name == "ConvTranspose" {
 			if groups > 1 {
 				continue
 			}
-			for _, s := range l.node.Ints("strides") {
+			for _, s := range l.Node.Ints("strides") {
 				share /= float64(s)
 			}
 		}
-		l.shift = make([]float64, l.rows)
+		l.shift = make([]float64, l.Rows)
 		for i, r := range rows {
 			in := len(mean) / groups // channels that the row reads
 			first := i / (len(rows) / groups) * in

@@ -94,11 +94,11 @@ func (o *Quantize) dataFree(c *passes.Context, g *ir.Graph, p *placement, units 
 	means := map[*layer][]float64{}
 	for _, u := range units {
 		for _, l := range u.layers {
-			d := w.known[l.node.In[l.x]]
+			d := w.known[l.Node.In[l.X]]
 			if d == nil || u.weight == nil || l.channelAxis() == -2 {
 				continue
 			}
-			dims := l.node.In[l.x].Type.Dims
+			dims := l.Node.In[l.X].Type.Dims
 			axis := l.channelAxis()
 			if axis < 0 {
 				axis += len(dims)
@@ -186,12 +186,12 @@ func (w *propagator) node(n *ir.Node) error {
 		}
 	case len(acts) == 2 && (name == "Add" || name == "Sub" || name == "Mul"):
 		d = w.combine(name, acts[0], acts[1])
-	case len(acts) == 1 && (slices.Contains(epilogues, name) || slices.Contains(binary, name)):
+	case len(acts) == 1 && passes.IsEpilogue(n):
 		d = w.function(n, acts[0])
 	case len(acts) == 1 && (name == "Conv" || name == "Gemm" || name == "MatMul"):
 		d = w.product(n, acts[0])
 		w.rough[out] = true
-	case moved(n) != nil:
+	case passes.Moved(n) != nil:
 		d = w.move(n)
 	}
 	if d != nil {
@@ -321,18 +321,18 @@ func (w *propagator) function(n *ir.Node, x *dist) *dist {
 // independent or equal, whichever spreads more.
 func (w *propagator) product(n *ir.Node, x *dist) *dist {
 	l, _ := layerOf(n)
-	if l == nil || l.w != 1 {
+	if l == nil || l.W != 1 {
 		return nil
 	}
 	groups := 1
 	if n.HasAttr("group") {
 		groups = n.Int("group")
 	}
-	rows := rowsOf(n.In[1].Data, l.axis)
+	rows := rowsOf(n.In[1].Data, l.Axis)
 	mean, std := make([]float64, len(rows)), make([]float64, len(rows))
 	var b []float64
-	if l.biasNode == n && l.bias() != nil {
-		b = l.bias().Data.Float64s()
+	if l.BiasNode == n && l.Bias() != nil {
+		b = l.Bias().Data.Float64s()
 	}
 	channels := 0
 	if dims := n.In[1].Data.Shape(); n.Op.Name == "Conv" {

@@ -33,21 +33,21 @@ type moments struct {
 
 // newMoments prepares for a layer, or says why it cannot be reconstructed.
 func newMoments(l *layer, w *tensor.Tensor, samples int) (*moments, error) {
-	m := &moments{l: l, groups: 1, rows: l.rows, k: w.Len() / l.rows}
-	switch l.node.Op.Name {
+	m := &moments{l: l, groups: 1, rows: l.Rows, k: w.Len() / l.Rows}
+	switch l.Node.Op.Name {
 	case "Conv":
-		m.groups = l.node.Int("group")
+		m.groups = l.Node.Int("group")
 		m.rows /= m.groups
 	case "Gemm":
-		if l.node.Int("transA") != 0 {
+		if l.Node.Int("transA") != 0 {
 			return nil, fmt.Errorf("its input is transposed")
 		}
 	case "MatMul":
-		if l.w == 0 || w.Rank() != 2 {
+		if l.W == 0 || w.Rank() != 2 {
 			return nil, fmt.Errorf("its weights are not a matrix on the right")
 		}
 	default:
-		return nil, fmt.Errorf("operator %s has no reconstruction", l.node.Op.Name)
+		return nil, fmt.Errorf("operator %s has no reconstruction", l.Node.Op.Name)
 	}
 	if m.k > maxGram {
 		return nil, fmt.Errorf("a row reads %d inputs, more than %d", m.k, maxGram)
@@ -66,10 +66,10 @@ func newMoments(l *layer, w *tensor.Tensor, samples int) (*moments, error) {
 
 // add counts a batch: x̂ are the inputs, y the outputs, first the number of samples before.
 func (m *moments) add(x, y *tensor.Tensor, first int) error {
-	if m.l.node.Op.Name != "Conv" {
+	if m.l.Node.Op.Name != "Conv" {
 		return m.addRows(x, y, first)
 	}
-	geo, err := newGeometry(m.l.node, x.Shape(), y.Shape())
+	geo, err := newGeometry(m.l.Node, x.Shape(), y.Shape())
 	if err != nil {
 		return err
 	}

@@ -6,31 +6,13 @@ import (
 
 	"thriftc/ir"
 	"thriftc/ir/tensor"
+	"thriftc/passes"
 )
 
-// layer is an operator that multiplies activations with constant weights, or
-// with other activations, and so gains from integers.
+// layer is a layer with what quantising it adds to its bias.
 type layer struct {
-	node *ir.Node
-	x, w int // indices of the inputs: activations, weights; w is −1 for a product of activations
-	axis int // dimension of the weights that numbers the output channels
-	rows int // output channels
-
-	// The bias is input biasAt of biasNode: of node itself, or of an Add that
-	// follows a MatMul. It may be absent. biasNode is nil when there is no place
-	// for one, or something there that is no plain bias.
-	biasNode *ir.Node
-	biasAt   int
-
+	*passes.Layer
 	shift []float64 // added to the bias, per output channel; nil: nothing
-}
-
-// bias returns the bias, nil when there is none.
-func (l *layer) bias() *ir.Value {
-	if l.biasNode == nil {
-		return nil
-	}
-	return l.biasNode.Input(l.biasAt)
 }
 
 // unit is a set of layers that share their weights, mostly one: what is
@@ -49,7 +31,7 @@ type unit struct {
 }
 
 // name is what patterns and reports call the unit: the label of its first layer.
-func (u *unit) name() string { return u.layers[0].node.Label() }
+func (u *unit) name() string { return u.layers[0].Node.Label() }
 
 // skip names a node that stays in float and says why.
 type skip struct {
@@ -69,131 +51,32 @@ func unitsOf(g *ir.Graph) (units []*unit, skipped []skip) {
 		if l == nil {
 			continue
 		}
-		if l.w < 0 {
+		if l.W < 0 {
 			units = append(units, &unit{layers: []*layer{l}})
 			continue
 		}
-		w := n.In[l.w]
+		w := n.In[l.W]
 		if u := byWeight[w]; u != nil {
 			u.layers = append(u.layers, l)
-			if u.axis != l.axis {
+			if u.axis != l.Axis {
 				u.axis = -1 // one scale for all: the users see different channels
 			}
 			continue
 		}
-		u := &unit{layers: []*layer{l}, weight: w, axis: l.axis}
+		u := &unit{layers: []*layer{l}, weight: w, axis: l.Axis}
 		byWeight[w] = u
 		units = append(units, u)
 	}
 	return units, skipped
 }
 
-// layerOf describes n as a layer, or returns nil, with a reason if n is of a
-// kind that often is one.
+// layerOf is passes.LayerOf.
 func layerOf(n *ir.Node) (*layer, string) {
-	l := &layer{node: n, w: 1}
-	switch n.Op.Name {
-	case "Conv":
-		l.biasNode, l.biasAt = n, 2
-	case "ConvTranspose":
-		l.axis, l.biasNode, l.biasAt = 1, n, 2
-	case "Gemm":
-		l.axis = 1 - n.Int("transB")
-		if n.Float("alpha") == 1 && n.Float("beta") == 1 {
-			l.biasNode, l.biasAt = n, 2
-		}
-	case "MatMul":
-		switch a, b := n.In[0], n.In[1]; {
-		case a.HasData() && !b.HasData():
-			l.x, l.w, l.axis = 1, 0, a.Type.Rank()-2
-		case b.HasData():
-			l.axis = b.Type.Rank() - 1
-		default:
-			l.w = -1
-		}
-	default:
-		return nil, ""
+	l, reason := passes.LayerOf(n)
+	if l == nil {
+		return nil, reason
 	}
-	x := n.In[l.x]
-	if x.Type.Elem != tensor.F32 {
-		return nil, "its elements are " + x.Type.Elem.String() + ", only f32 is quantised"
-	}
-	if l.w < 0 {
-		return l, ""
-	}
-	w := n.In[l.w]
-	if !w.HasData() || x.HasData() || l.axis < 0 || w.Data.Len() == 0 {
-		return nil, "its weights are not constant"
-	}
-	l.rows = w.Data.Shape()[l.axis]
-	if n.Op.Name == "ConvTranspose" {
-		l.rows *= n.Int("group")
-	}
-	if n.Op.Name == "MatMul" && l.w == 1 {
-		l.biasNode, l.biasAt = biasAfter(n, l.rows)
-	}
-	if b := l.bias(); b != nil && !isRow(b, l.rows) {
-		l.biasNode = nil
-	}
-	return l, ""
-}
-
-// isRow reports whether v is constant and has rows elements along its last dimension.
-func isRow(v *ir.Value, rows int) bool {
-	if !v.HasData() || v.Data.Rank() == 0 {
-		return false
-	}
-	return v.Data.Len() == rows && v.Data.Shape()[v.Data.Rank()-1] == rows
-}
-
-// biasAfter finds the Add of a constant row vector that alone uses n's output.
-func biasAfter(n *ir.Node, rows int) (*ir.Node, int) {
-	out := n.Out[0]
-	if uses := out.Uses(); len(uses) == 1 && !out.IsOutput() && uses[0].Node.Op.Name == "Add" && uses[0].Node.Graph() == n.Graph() {
-		at := 1 - uses[0].Index
-		if b := uses[0].Node.In[at]; isRow(b, rows) && b.Data.Rank() <= out.Type.Rank() {
-			return uses[0].Node, at
-		}
-	}
-	return nil, 0
-}
-
-// moved returns the inputs whose numbers n moves without changing them, so that
-// its outputs lie on their grid; nil if it computes new ones.
-func moved(n *ir.Node) []*ir.Value {
-	elements := n.Op.Elements
-	switch n.Op.Name {
-	case "Resize":
-		if n.Str("mode") == "nearest" {
-			elements = ir.Moved
-		}
-	case "Pad":
-		if v := n.Input(2); n.Str("mode") == "constant" && v != nil && !(v.HasData() && v.Data.Len() == 1 && v.Data.Float64s()[0] == 0) {
-			elements = ir.Computed
-		}
-	}
-	switch {
-	case elements == ir.Computed:
-		return nil
-	case n.Op.Inputs()[0].Variadic:
-		return n.In
-	}
-	return n.In[:1]
-}
-
-// combines lists the operators other than layers that integer inference
-// computes on integers: their inputs are quantised when their output is.
-var combines = []string{"AveragePool", "GlobalAveragePool", "Mean", "ReduceMean", "ReduceSum", "Resize", "Sum"}
-
-// binary lists the operators that are like combines when both operands are
-// activations, and like epilogues when one is constant.
-var binary = []string{"Add", "Div", "Max", "Min", "Mul", "Sub"}
-
-// epilogues lists the operators of one activation that are computed together
-// with what makes their input, before that is quantised.
-var epilogues = []string{
-	"BatchNormalization", "Celu", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu",
-	"Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu",
+	return &layer{Layer: l}, reason
 }
 
 // group is a set of values that share one grid because operators move numbers
@@ -211,20 +94,19 @@ type group struct {
 type placement struct {
 	of     map[*ir.Value]*group
 	groups []*group // in order of discovery
-	seen   map[*ir.Value]bool
 }
 
 // place finds the values that units want quantised: the inputs of their
 // layers, and what integer inference computes on the way to those.
 func place(units []*unit) *placement {
-	p := &placement{of: map[*ir.Value]*group{}, seen: map[*ir.Value]bool{}}
+	p := &placement{of: map[*ir.Value]*group{}}
 	for _, u := range units {
 		if u.bits == 0 || u.actBits == 0 {
 			continue
 		}
 		for _, l := range u.layers {
-			for i, v := range l.node.In[:2] {
-				if i == l.x || l.w < 0 {
+			for i, v := range l.Node.In[:2] {
+				if i == l.X || l.W < 0 {
 					p.want(v, u.actBits)
 				}
 			}
@@ -232,7 +114,7 @@ func place(units []*unit) *placement {
 	}
 	for _, g := range p.groups {
 		for _, v := range g.members {
-			if v.Def == nil || !slices.ContainsFunc(moved(v.Def), func(u *ir.Value) bool { return p.of[u] == g }) {
+			if v.Def == nil || !slices.ContainsFunc(passes.Moved(v.Def), func(u *ir.Value) bool { return p.of[u] == g }) {
 				g.sources = append(g.sources, v)
 			}
 		}
@@ -255,9 +137,11 @@ func (p *placement) want(v *ir.Value, bits int) {
 	if v.Def == nil {
 		return
 	}
-	from := moved(v.Def)
+	from := passes.Moved(v.Def)
 	if from == nil {
-		p.operands(v, bits)
+		for _, u := range passes.Operands(v) {
+			p.want(u, bits)
+		}
 	}
 	for _, u := range from {
 		p.want(u, bits)
@@ -277,32 +161,6 @@ func (p *placement) join(a, b *group) {
 		p.of[v] = a
 	}
 	p.groups = slices.DeleteFunc(p.groups, func(g *group) bool { return g == b })
-}
-
-// operands marks the operands of the operators that compute v in one piece.
-func (p *placement) operands(v *ir.Value, bits int) {
-	n := v.Def
-	if n == nil || p.seen[v] {
-		return
-	}
-	p.seen[v] = true
-	var acts []*ir.Value
-	for _, u := range n.In {
-		if u != nil && !u.HasData() {
-			acts = append(acts, u)
-		}
-	}
-	name := n.Op.Name
-	switch {
-	case slices.Contains(epilogues, name), slices.Contains(binary, name) && len(acts) == 1, moved(n) != nil:
-		for _, u := range acts {
-			p.operands(u, bits)
-		}
-	case slices.Contains(combines, name), slices.Contains(binary, name):
-		for _, u := range acts {
-			p.want(u, bits)
-		}
-	}
 }
 
 // gridsOf takes over the grids that full, a placement for at least the same

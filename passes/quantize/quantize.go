@@ -230,7 +230,7 @@ func (o *Quantize) choose(units []*unit, skipped []skip) ([]skip, error) {
 		u.bits, u.actBits = o.WeightBits, o.ActBits
 		for _, l := range u.layers {
 			for _, s := range o.LayerBits {
-				if pattern, w, a, _ := parseLayerBits(s); matches(pattern, l.node.Label()) {
+				if pattern, w, a, _ := parseLayerBits(s); matches(pattern, l.Node.Label()) {
 					used[s] = true
 					if u.bits = w; a >= 0 {
 						u.actBits = a
@@ -240,10 +240,10 @@ func (o *Quantize) choose(units []*unit, skipped []skip) ([]skip, error) {
 		}
 		for _, l := range u.layers {
 			for _, s := range o.Exclude {
-				if matches(s, l.node.Label()) {
+				if matches(s, l.Node.Label()) {
 					used[s] = true
 					if u.bits != 0 {
-						skipped = append(skipped, skip{l.node.Label(), "excluded by " + s})
+						skipped = append(skipped, skip{l.Node.Label(), "excluded by " + s})
 					}
 					u.bits = 0
 				}

@@ -71,8 +71,8 @@ func (o *Quantize) reconstructStage(c *passes.Context, what string, g *ir.Graph,
 		sums[u] = ms
 		for _, m := range ms {
 			flat = append(flat, m)
-			probes[0].vals = append(probes[0].vals, m.l.node.Out[0])
-			probes[1].vals = append(probes[1].vals, quantised.node(m.l.node).In[m.l.x])
+			probes[0].vals = append(probes[0].vals, m.l.Node.Out[0])
+			probes[1].vals = append(probes[1].vals, quantised.node(m.l.Node).In[m.l.X])
 		}
 	}
 	if len(flat) == 0 {
@@ -97,7 +97,7 @@ func (o *Quantize) reconstructStage(c *passes.Context, what string, g *ir.Graph,
 // moments of its layers.
 func (o *Quantize) solve(c *passes.Context, p *placement, u *unit, ms []*moments) error {
 	for _, m := range ms {
-		m.centre(m.l.biasNode != nil)
+		m.centre(m.l.BiasNode != nil)
 	}
 	first := ms[0]
 	for _, m := range ms[1:] { // shared weights serve all their users
@@ -157,12 +157,12 @@ func (o *Quantize) solve(c *passes.Context, p *placement, u *unit, ms []*moments
 // the float layer: Δb = E[y] − ŵ·E[x̂] − b.
 func (m *moments) correct(u *unit) {
 	l := m.l
-	if l.biasNode == nil {
+	if l.BiasNode == nil {
 		return
 	}
-	l.shift = make([]float64, l.rows)
+	l.shift = make([]float64, l.Rows)
 	var old []float64
-	if b := l.bias(); b != nil && l.biasNode == l.node { // y holds it already
+	if b := l.Bias(); b != nil && l.BiasNode == l.Node { // y holds it already
 		old = b.Data.Float64s()
 	}
 	for i := range l.shift {

@@ -338,8 +338,8 @@ func (s *solution) report(c *passes.Context) error {
 	quantised := 0
 	for _, u := range s.units {
 		for _, l := range u.layers {
-			r := LayerReport{Layer: l.node.Label(), WeightBits: 32}
-			if g := final.of[l.node.In[l.x]]; g != nil {
+			r := LayerReport{Layer: l.Node.Label(), WeightBits: 32}
+			if g := final.of[l.Node.In[l.X]]; g != nil {
 				r.ActBits = g.bits
 			}
 			if u.bits > 0 {

@@ -200,11 +200,11 @@ func (m *channelMeans) mean() []float64 {
 
 // channelAxis returns the dimension of the layer's input that its weights sum over.
 func (l *layer) channelAxis() int {
-	switch l.node.Op.Name {
+	switch l.Node.Op.Name {
 	case "Conv", "ConvTranspose":
 		return 1
 	case "MatMul":
-		if l.w == 0 {
+		if l.W == 0 {
 			return -2
 		}
 	}

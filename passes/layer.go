@@ -1,0 +1,181 @@
+package passes
+
+import (
+	"slices"
+
+	"thriftc/ir"
+	"thriftc/ir/tensor"
+)
+
+// Layer is an operator that multiplies activations with constant weights, or
+// with other activations, and so gains from integers.
+type Layer struct {
+	Node *ir.Node
+	X, W int // indices of the inputs: activations, weights; W is −1 for a product of activations
+	Axis int // dimension of the weights that numbers the output channels
+	Rows int // output channels
+
+	// The bias is input BiasAt of BiasNode: of Node itself, or of an Add that
+	// follows a MatMul. It may be absent. BiasNode is nil when there is no place
+	// for one, or something there that is no plain bias.
+	BiasNode *ir.Node
+	BiasAt   int
+}
+
+// Bias returns the bias, nil when there is none.
+func (l *Layer) Bias() *ir.Value {
+	if l.BiasNode == nil {
+		return nil
+	}
+	return l.BiasNode.Input(l.BiasAt)
+}
+
+// LayerOf describes n as a layer, or returns nil, with a reason if n is of a
+// kind that often is one.
+func LayerOf(n *ir.Node) (*Layer, string) {
+	l := &Layer{Node: n, W: 1}
+	switch n.Op.Name {
+	case "Conv":
+		l.BiasNode, l.BiasAt = n, 2
+	case "ConvTranspose":
+		l.Axis, l.BiasNode, l.BiasAt = 1, n, 2
+	case "Gemm":
+		l.Axis = 1 - n.Int("transB")
+		if n.Float("alpha") == 1 && n.Float("beta") == 1 {
+			l.BiasNode, l.BiasAt = n, 2
+		}
+	case "MatMul":
+		switch a, b := n.In[0], n.In[1]; {
+		case a.HasData() && !b.HasData():
+			l.X, l.W, l.Axis = 1, 0, a.Type.Rank()-2
+		case b.HasData():
+			l.Axis = b.Type.Rank() - 1
+		default:
+			l.W = -1
+		}
+	default:
+		return nil, ""
+	}
+	x := n.In[l.X]
+	if x.Type.Elem != tensor.F32 {
+		return nil, "its elements are " + x.Type.Elem.String() + ", only f32 is quantised"
+	}
+	if l.W < 0 {
+		return l, ""
+	}
+	w := n.In[l.W]
+	if !w.HasData() || x.HasData() || l.Axis < 0 || w.Data.Len() == 0 {
+		return nil, "its weights are not constant"
+	}
+	l.Rows = w.Data.Shape()[l.Axis]
+	if n.Op.Name == "ConvTranspose" {
+		l.Rows *= n.Int("group")
+	}
+	if n.Op.Name == "MatMul" && l.W == 1 {
+		l.BiasNode, l.BiasAt = biasAfter(n, l.Rows)
+	}
+	if b := l.Bias(); b != nil && !isRow(b, l.Rows) {
+		l.BiasNode = nil
+	}
+	return l, ""
+}
+
+// isRow reports whether v is constant and has rows elements along its last dimension.
+func isRow(v *ir.Value, rows int) bool {
+	if !v.HasData() || v.Data.Rank() == 0 {
+		return false
+	}
+	return v.Data.Len() == rows && v.Data.Shape()[v.Data.Rank()-1] == rows
+}
+
+// biasAfter finds the Add of a constant row vector that alone uses n's output.
+func biasAfter(n *ir.Node, rows int) (*ir.Node, int) {
+	out := n.Out[0]
+	if uses := out.Uses(); len(uses) == 1 && !out.IsOutput() && uses[0].Node.Op.Name == "Add" && uses[0].Node.Graph() == n.Graph() {
+		at := 1 - uses[0].Index
+		if b := uses[0].Node.In[at]; isRow(b, rows) && b.Data.Rank() <= out.Type.Rank() {
+			return uses[0].Node, at
+		}
+	}
+	return nil, 0
+}
+
+// Moved returns the inputs whose numbers n moves without changing them, so that
+// its outputs lie on their grid; nil if it computes new ones.
+func Moved(n *ir.Node) []*ir.Value {
+	elements := n.Op.Elements
+	switch n.Op.Name {
+	case "Resize":
+		if n.Str("mode") == "nearest" {
+			elements = ir.Moved
+		}
+	case "Pad":
+		if v := n.Input(2); n.Str("mode") == "constant" && v != nil && !(v.HasData() && v.Data.Len() == 1 && v.Data.Float64s()[0] == 0) {
+			elements = ir.Computed
+		}
+	}
+	switch {
+	case elements == ir.Computed:
+		return nil
+	case n.Op.Inputs()[0].Variadic:
+		return n.In
+	}
+	return n.In[:1]
+}
+
+// combines lists the operators other than layers that integer inference
+// computes on integers: their inputs are quantised when their output is.
+var combines = []string{"AveragePool", "GlobalAveragePool", "Mean", "ReduceMean", "ReduceSum", "Resize", "Sum"}
+
+// binary lists the operators that are like combines when both operands are
+// activations, and like epilogues when one is constant.
+var binary = []string{"Add", "Div", "Max", "Min", "Mul", "Sub"}
+
+// epilogues lists the operators of one activation that are computed together
+// with what makes their input, before that is quantised.
+var epilogues = []string{
+	"BatchNormalization", "Celu", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu",
+	"Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu",
+}
+
+// IsEpilogue reports whether n computes something from one activation that
+// is computed together with what makes that, before it is quantised.
+func IsEpilogue(n *ir.Node) bool {
+	return slices.Contains(epilogues, n.Op.Name) || slices.Contains(binary, n.Op.Name) && len(activations(n)) == 1
+}
+
+// Operands returns the values that must be on grids so that integer inference
+// can compute v in one piece: the operands of what v is computed from through epilogues and movements.
+func Operands(v *ir.Value) []*ir.Value {
+	var out []*ir.Value
+	seen := map[*ir.Value]bool{}
+	var walk func(v *ir.Value)
+	walk = func(v *ir.Value) {
+		n := v.Def
+		if n == nil || seen[v] {
+			return
+		}
+		seen[v] = true
+		switch acts := activations(n); {
+		case IsEpilogue(n), Moved(n) != nil:
+			for _, u := range acts {
+				walk(u)
+			}
+		case slices.Contains(combines, n.Op.Name), slices.Contains(binary, n.Op.Name):
+			out = append(out, acts...)
+		}
+	}
+	walk(v)
+	return out
+}
+
+// activations returns the inputs of n that are computed, each as often as it is used.
+func activations(n *ir.Node) []*ir.Value {
+	var out []*ir.Value
+	for _, u := range n.In {
+		if u != nil && !u.HasData() {
+			out = append(out, u)
+		}
+	}
+	return out
+}
