@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"thriftc/backends"
 	"thriftc/dataset"
 	"thriftc/ir"
 	"thriftc/ir/tensor"
@@ -160,7 +161,7 @@ func comparePairs(c *cobra.Command, model string, o *compareOptions) error {
 	if err != nil {
 		return err
 	}
-	exe, err := compile(c.Context(), g, o.threads)
+	exe, err := compile(c.Context(), g, backends.Options{Threads: o.threads})
 	if err != nil {
 		return err
 	}
@@ -251,12 +252,12 @@ func runBoth(ctx context.Context, a, b *ir.Graph, set *dataset.Set, o *compareOp
 	if err != nil {
 		return err
 	}
-	exeA, err := compile(ctx, a, o.threads)
+	exeA, err := compile(ctx, a, backends.Options{Threads: o.threads})
 	if err != nil {
 		return err
 	}
 	defer exeA.Close()
-	exeB, err := compile(ctx, b, o.threads)
+	exeB, err := compile(ctx, b, backends.Options{Threads: o.threads})
 	if err != nil {
 		return err
 	}

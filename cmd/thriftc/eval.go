@@ -6,12 +6,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"thriftc/backends"
 	"thriftc/dataset"
 )
 
 func newEval() *cobra.Command {
 	var data string
-	var threads, batch int
+	var batch int
+	var engine backends.Options
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "eval MODEL --data DESC.yaml",
@@ -42,7 +44,7 @@ the label. docs/data.md describes the data description.`,
 			if err != nil {
 				return err
 			}
-			exe, err := compile(c.Context(), g, threads)
+			exe, err := compile(c.Context(), g, engine)
 			if err != nil {
 				return err
 			}
@@ -71,6 +73,6 @@ the label. docs/data.md describes the data description.`,
 	c.Flags().StringVar(&data, "data", "", "data description (YAML)")
 	c.Flags().IntVar(&batch, "batch", evalBatch, "samples to run at once")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	addThreads(c, &threads)
+	addEngine(c, &engine)
 	return c
 }

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,7 +58,7 @@ func (m *measurer) accuracy(g *ir.Graph) (dataset.Accuracy, error) {
 	if err != nil {
 		return dataset.Accuracy{}, err
 	}
-	exe, err := compile(m.c.Context(), g, m.threads)
+	exe, err := compile(m.c.Context(), g, backends.Options{Threads: m.threads})
 	if err != nil {
 		return dataset.Accuracy{}, err
 	}
@@ -70,47 +68,37 @@ func (m *measurer) accuracy(g *ir.Graph) (dataset.Accuracy, error) {
 	return dataset.Evaluate(m.c.Context(), &counting{Executable: exe, bar: bar, total: src.Len()}, src, evalBatch)
 }
 
-// Timing runs both models in turn, so that a machine that slows down or
-// speeds up does so for both.
+// How long both models are timed.
 const (
-	timingWarmup = 2
-	timingRuns   = 30
-	timingLimit  = 2 * time.Second // for both models together, once there are three runs
+	timingRuns  = 30
+	timingLimit = 2 * time.Second
 )
 
 // times measures the median time per image of both models at batch 1.
 func (m *measurer) times(before, after *ir.Graph) error {
-	var exes [2]backends.Executable
-	var inputs [2][]*tensor.Tensor
-	var spent [2][]float64
-	for i, g := range []*ir.Graph{before, after} {
-		in, ok := timingInput(g)
-		if !ok {
-			m.rep.NotMeasured = append(m.rep.NotMeasured, "time per image: the shapes of the model's inputs are not known")
+	var models []*timed
+	for _, g := range []*ir.Graph{before, after} {
+		bound, err := withBatch(g, 1, nil)
+		if err != nil {
+			m.rep.NotMeasured = append(m.rep.NotMeasured, "time per image: "+err.Error())
 			return nil
 		}
-		exe, err := compile(m.c.Context(), g, m.threads)
+		in, err := timingInput(bound, 0)
+		if err != nil {
+			return err
+		}
+		exe, err := compile(m.c.Context(), g, backends.Options{Threads: m.threads})
 		if err != nil {
 			return err
 		}
 		defer exe.Close()
-		exes[i], inputs[i] = exe, in
+		models = append(models, &timed{exe: exe, in: in})
 	}
-	start := time.Now()
-	for run := -timingWarmup; run < timingRuns && (run < 3 || time.Since(start) < timingLimit); run++ {
-		for i, exe := range exes {
-			t := time.Now()
-			if _, err := exe.Run(m.c.Context(), inputs[i]); err != nil {
-				return err
-			}
-			if run >= 0 {
-				spent[i] = append(spent[i], float64(time.Since(t).Nanoseconds())/1e6)
-			}
-		}
+	if err := (timing{runs: timingRuns, limit: timingLimit}).measure(m.c.Context(), models, func(float64) {}); err != nil {
+		return err
 	}
 	for i, x := range []*report.Measures{&m.rep.Before, &m.rep.After} {
-		slices.Sort(spent[i])
-		ms := spent[i][len(spent[i])/2] / float64(batchOf(inputs[i]))
+		ms := median(models[i].runs) / float64(batchOf(models[i].in))
 		x.MSPerImage = &ms
 	}
 	return nil
@@ -121,39 +109,6 @@ func batchOf(in []*tensor.Tensor) int {
 		return max(in[0].Shape()[0], 1)
 	}
 	return 1
-}
-
-// timingInput makes inputs of one sample; time does not depend on their
-// values, but denormal and constant numbers are avoided.
-func timingInput(g *ir.Graph) ([]*tensor.Tensor, bool) {
-	rnd := rand.New(rand.NewPCG(1, 2))
-	var in []*tensor.Tensor
-	for _, v := range g.Inputs {
-		if v.Type.Unranked {
-			return nil, false
-		}
-		shape := make([]int, len(v.Type.Dims))
-		for i, d := range v.Type.Dims {
-			if shape[i] = d.N; !d.Known() {
-				if i > 0 {
-					return nil, false
-				}
-				shape[i] = 1
-			}
-		}
-		t, err := tensor.Alloc(v.Type.Elem, shape...)
-		if err != nil {
-			return nil, false
-		}
-		if v.Type.Elem == tensor.F32 {
-			d := tensor.Data[float32](t)
-			for i := range d {
-				d[i] = rnd.Float32()
-			}
-		}
-		in = append(in, t)
-	}
-	return in, true
 }
 
 // judge compares what was measured with what a user would expect.

@@ -47,6 +47,30 @@ func addThreads(c *cobra.Command, threads *int) {
 	c.Flags().Var((*threadCount)(threads), "threads", "worker threads; 0 means all cores")
 }
 
+// addEngine adds the flags that choose how the engine runs a model.
+func addEngine(c *cobra.Command, o *backends.Options) {
+	addThreads(c, &o.Threads)
+	o.Kernel = "auto"
+	c.Flags().Var((*kernelName)(&o.Kernel), "kernel", "instruction set: "+strings.Join(kernelNames, ", "))
+	c.Flags().BoolVar(&o.NoWinograd, "no-winograd", false, "compute every convolution in its operator's own order of operations")
+}
+
+var kernelNames = []string{"auto", "portable", "avx2", "avx512"}
+
+// kernelName is a flag that takes one of kernelNames.
+type kernelName string
+
+func (k *kernelName) String() string { return string(*k) }
+func (k *kernelName) Type() string   { return "name" }
+
+func (k *kernelName) Set(s string) error {
+	if !slices.Contains(kernelNames, s) {
+		return fmt.Errorf("is none of %s", strings.Join(kernelNames, ", "))
+	}
+	*k = kernelName(s)
+	return nil
+}
+
 // threadCount is a flag that refuses negative numbers.
 type threadCount int
 
@@ -62,8 +86,8 @@ func (t *threadCount) Set(s string) error {
 	return nil
 }
 
-func compile(ctx context.Context, g *ir.Graph, threads int) (backends.Executable, error) {
-	return interp.New().Compile(ctx, g, backends.Options{Threads: threads})
+func compile(ctx context.Context, g *ir.Graph, o backends.Options) (backends.Executable, error) {
+	return interp.New().Compile(ctx, g, o)
 }
 
 // evalBatch is how many samples run at once where the user does not say.
@@ -75,7 +99,7 @@ func score(ctx context.Context, g *ir.Graph, s *dataset.Set, threads int) (datas
 	if err != nil {
 		return dataset.Accuracy{}, err
 	}
-	exe, err := compile(ctx, g, threads)
+	exe, err := compile(ctx, g, backends.Options{Threads: threads})
 	if err != nil {
 		return dataset.Accuracy{}, err
 	}

@@ -3,12 +3,13 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"thriftc/backends"
 	"thriftc/dataset"
 )
 
 func newRun() *cobra.Command {
 	var input, output string
-	var threads int
+	var engine backends.Options
 	c := &cobra.Command{
 		Use:   "run MODEL --input IN.npz --output OUT.npz",
 		Short: "Run a model on arrays",
@@ -29,7 +30,7 @@ only input may have any name.`,
 			if err != nil {
 				return err
 			}
-			exe, err := compile(c.Context(), g, threads)
+			exe, err := compile(c.Context(), g, engine)
 			if err != nil {
 				return err
 			}
@@ -47,6 +48,6 @@ only input may have any name.`,
 	}
 	c.Flags().StringVar(&input, "input", "", "npz file with the inputs")
 	c.Flags().StringVar(&output, "output", "", "npz file to write")
-	addThreads(c, &threads)
+	addEngine(c, &engine)
 	return c
 }

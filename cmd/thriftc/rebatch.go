@@ -1,0 +1,175 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"thriftc/ir"
+	"thriftc/ir/tensor"
+)
+
+// withBatch returns a copy of g for n samples at once, all dimensions of its
+// inputs known: a first dimension that is a symbol becomes n, other symbols
+// what dims says. A model that was written for a fixed batch is changed to
+// another where that is possible: see rebatch.
+func withBatch(g *ir.Graph, n int, dims map[string]int) (*ir.Graph, error) {
+	fixed := 0 // the batch of a model that has a fixed one
+	bound := maps.Clone(dims)
+	if bound == nil {
+		bound = map[string]int{}
+	}
+	var errs []error
+	var unused = maps.Clone(dims)
+	for _, v := range g.Inputs {
+		if v.Type.Unranked {
+			errs = append(errs, usageError("input %q: the model does not say its rank", v.Name))
+			continue
+		}
+		for i, d := range v.Type.Dims {
+			delete(unused, d.Sym)
+			_, given := dims[d.Sym]
+			switch {
+			case d.Known():
+				if i == 0 {
+					fixed = max(fixed, d.N)
+				}
+			case d.Sym == "":
+				errs = append(errs, usageError("input %q is %v: dimension %d has no name by which it could be set", v.Name, v.Type, i))
+			case given:
+			case i == 0:
+				bound[d.Sym] = n
+			case bound[d.Sym] == 0:
+				errs = append(errs, usageError("input %q is %v: say --dim %s=SIZE", v.Name, v.Type, d.Sym))
+			}
+		}
+	}
+	for _, sym := range slices.Sorted(maps.Keys(unused)) {
+		errs = append(errs, usageError("--dim %s: no input has such a dimension", sym))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, &exitError{exitUsage, err, "'thriftc inspect' shows the inputs"}
+	}
+	out, err := ir.Bind(g, bound)
+	if err != nil || fixed == 0 || fixed == n || n == 1 {
+		return out, err
+	}
+	if out, err = rebatch(out, fixed, n); err != nil {
+		return nil, &exitError{exitUsage, fmt.Errorf("the model is written for batches of %d, and could not be changed to %d: %w", fixed, n, err), ""}
+	}
+	return out, nil
+}
+
+// rebatch changes a model whose inputs have a fixed first dimension, from, to
+// another. Constants that say shapes are changed with it. It fails when not
+// all outputs grow in proportion.
+func rebatch(g *ir.Graph, from, to int) (*ir.Graph, error) {
+	before := slices.Clone(g.Outputs)
+	g = g.Clone()
+	for _, v := range g.Inputs {
+		if len(v.Type.Dims) == 0 || v.Type.Dims[0].N != from {
+			return nil, fmt.Errorf("input %q is %v", v.Name, v.Type)
+		}
+		v.Type.Dims = append([]ir.Dim{ir.Fixed(to)}, v.Type.Dims[1:]...)
+	}
+	r := ir.NewRewriter(g)
+	for _, n := range g.Nodes {
+		at, ok := map[string]int{"Reshape": 1, "Expand": 1, "Resize": 3}[n.Op.Name]
+		if !ok {
+			continue
+		}
+		shape := n.ConstIn(at)
+		if shape == nil || shape.Elem() != tensor.I64 || shape.Len() == 0 || shape.Int64s()[0] != int64(from) {
+			continue
+		}
+		x := slices.Clone(shape.Int64s())
+		x[0] = int64(to)
+		r.SetInput(n, at, r.Ints(n.In[at].Name, x...))
+	}
+	r.RemoveUnusedConsts()
+	if err := ir.Infer(g); err != nil {
+		return nil, err
+	}
+	for i, v := range g.Outputs {
+		a, ok1 := before[i].Type.Static()
+		b, ok2 := v.Type.Static()
+		if !ok1 || !ok2 || len(a) == 0 || len(a) != len(b) || a[0]*to != b[0]*from || !slices.Equal(a[1:], b[1:]) {
+			return nil, fmt.Errorf("output %q is %v, and would be %v", v.Name, before[i].Type, v.Type)
+		}
+	}
+	return g, nil
+}
+
+// randomise replaces the floating-point weights of convolutions, matrix
+// products and batch normalisations, and constants that the graph fills with one
+// number, by random numbers of a size that keeps activations in range.
+func randomise(g *ir.Graph, seed uint64) (*ir.Graph, error) {
+	g = g.Clone()
+	r := ir.NewRewriter(g)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	done := map[*ir.Value]*ir.Value{}
+	for _, n := range slices.Clone(g.Nodes) {
+		first, ok := map[string]int{"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "BatchNormalization": 1}[n.Op.Name]
+		if !ok {
+			continue
+		}
+		for i := first; i < len(n.In); i++ {
+			v := n.In[i]
+			if v == nil || v.Type.Elem != tensor.F32 || !v.HasData() && (v.Def == nil || v.Def.Op.Name != "ConstantOfShape") {
+				continue
+			}
+			shape, ok := v.Type.Static()
+			if !ok {
+				continue
+			}
+			if done[v] == nil {
+				size, err := tensor.NumElems(shape)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", n.Label(), err)
+				}
+				x := make([]float32, size)
+				lo, hi := weightRange(n, i, shape)
+				for j := range x {
+					x[j] = lo + (hi-lo)*rnd.Float32()
+				}
+				done[v] = r.Const(v.Name, tensor.Of(x, shape...))
+			}
+			r.SetInput(n, i, done[v])
+		}
+	}
+	if len(done) == 0 {
+		return nil, errors.New("there are no floating-point weights to randomise")
+	}
+	r.RemoveUnused()
+	r.RemoveUnusedConsts()
+	return g, nil
+}
+
+// weightRange returns the range from which input i of a node is drawn:
+// uniform with variance 2/fan-in for weights (He et al., "Delving Deep into
+// Rectifiers", eq. 10), around 1 for what scales and around 0 for what is added.
+func weightRange(n *ir.Node, i int, shape []int) (lo, hi float32) {
+	switch {
+	case n.Op.Name == "BatchNormalization" && (i == 1 || i == 4):
+		return 0.5, 1.5
+	case i > 1 || len(shape) < 2:
+		return -0.1, 0.1
+	}
+	fan := 1
+	switch {
+	case strings.HasPrefix(n.Op.Name, "Conv"):
+		for _, d := range shape[1:] {
+			fan *= d
+		}
+	case n.Op.Name == "Gemm" && n.Int("transB") != 0:
+		fan = shape[1]
+	default:
+		fan = shape[len(shape)-2]
+	}
+	hi = float32(math.Sqrt(6 / float64(max(fan, 1))))
+	return -hi, hi
+}

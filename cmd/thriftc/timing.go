@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"thriftc/backends"
+	"thriftc/ir"
+	"thriftc/ir/tensor"
+)
+
+// timed is a model whose runs are timed.
+type timed struct {
+	exe  backends.Executable
+	in   []*tensor.Tensor
+	runs []float64 // milliseconds of each run
+}
+
+// timing says how long to measure.
+type timing struct {
+	runs  int           // most runs of each model; 0: as many as there is time for
+	limit time.Duration // for all models together, after which runs stop; 0: none
+}
+
+const (
+	warmupRuns = 2
+	leastRuns  = 3                     // that are made whatever the limit
+	blockTime  = 20 * time.Millisecond // how long a model runs before it is another's turn
+)
+
+// measure times models in turn, so that a machine that slows down or speeds up
+// does so for all of them. A turn is a block of runs, so that short runs find
+// the caches as they left them. progress is told which part of the work is done.
+func (t timing) measure(ctx context.Context, models []*timed, progress func(done float64)) error {
+	block := make([]int, len(models))
+	for i, m := range models {
+		for range warmupRuns {
+			start := time.Now()
+			if _, err := m.exe.Run(ctx, m.in); err != nil {
+				return err
+			}
+			block[i] = max(1, int(blockTime/max(time.Since(start), 1)))
+		}
+	}
+	start := time.Now()
+	for {
+		least, part := len(models[0].runs), 0.0
+		for _, m := range models[1:] {
+			least = min(least, len(m.runs))
+		}
+		if t.runs > 0 {
+			part = float64(least) / float64(t.runs)
+		}
+		if t.limit > 0 && least >= leastRuns {
+			part = max(part, float64(time.Since(start))/float64(t.limit))
+		}
+		progress(min(part, 1))
+		if part >= 1 {
+			return nil
+		}
+		for i, m := range models {
+			n := block[i]
+			if t.runs > 0 {
+				n = min(n, t.runs-len(m.runs))
+			}
+			for range n {
+				start := time.Now()
+				if _, err := m.exe.Run(ctx, m.in); err != nil {
+					return err
+				}
+				m.runs = append(m.runs, milliseconds(time.Since(start)))
+			}
+		}
+	}
+}
+
+// median returns the median of x, which must not be empty.
+func median(x []float64) float64 {
+	x = slices.Sorted(slices.Values(x))
+	return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
+}
+
+// timingInput makes inputs for a graph whose input shapes are known: floats are
+// uniform in [0, 1), bytes and truth values any; wider integers, which
+// may be positions, are 0.
+func timingInput(g *ir.Graph, seed uint64) ([]*tensor.Tensor, error) {
+	rnd := rand.New(rand.NewPCG(seed, 2))
+	var in []*tensor.Tensor
+	var errs []error
+	for _, v := range g.Inputs {
+		shape, ok := v.Type.Static()
+		if !ok {
+			errs = append(errs, usageError("input %q is %v: its shape is not known", v.Name, v.Type))
+			continue
+		}
+		t, err := tensor.Alloc(v.Type.Elem, shape...)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		switch e := v.Type.Elem; {
+		case e.IsFloat():
+			x := make([]float32, t.Len())
+			for i := range x {
+				x[i] = rnd.Float32()
+			}
+			t = tensor.FromFloat32s(e, x, shape...)
+		case e.IsInt() && e.Bits() <= 8 || e == tensor.Bool:
+			lo, hi := e.Range()
+			x := make([]int64, t.Len())
+			for i := range x {
+				x[i] = lo + rnd.Int64N(hi-lo+1)
+			}
+			t = tensor.FromInt64s(e, x, shape...)
+		}
+		in = append(in, t)
+	}
+	return in, errors.Join(errs...)
+}
