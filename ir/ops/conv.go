@@ -108,7 +108,11 @@ func times(d ir.Dim, k int) ir.Dim {
 
 // convType returns the type of a convolution of input 0 with input 1 to elements e.
 func convType(n *ir.Node, e tensor.Elem) (ir.Type, error) {
-	x, w := n.In[0].Type, n.In[1].Type
+	return convTypeOf(n, n.In[0].Type, n.In[1].Type, e)
+}
+
+// convTypeOf is convType with the types of input and kernel given.
+func convTypeOf(n *ir.Node, x, w ir.Type, e tensor.Elem) (ir.Type, error) {
 	if x.Unranked || w.Unranked {
 		return ir.UnrankedType(e), nil
 	}
