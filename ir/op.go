@@ -46,9 +46,14 @@ type Op struct {
 	// changed. nil: the operator cannot be evaluated.
 	Eval func(n *Node, in []*tensor.Tensor) ([]*tensor.Tensor, error)
 
-	// Grad builds the gradients of the inputs from those of the outputs; nil
-	// entries mean no gradient. nil: not differentiable.
+	// Grad builds the gradients of the inputs from those of the outputs, of which
+	// those that nothing needs are nil; nil entries of the result mean no gradient.
+	// nil: not differentiable.
 	Grad func(r *Rewriter, n *Node, dout []*Value) ([]*Value, error)
+
+	// NoGrad says why an operator with a floating-point input and output has no
+	// Grad, to complete the sentence "it has no gradient: ...".
+	NoGrad string
 
 	// Cost returns the arithmetic of one evaluation at the node's static
 	// shapes (symbolic dimensions count as 1). nil: no multiply-accumulates.

@@ -185,7 +185,7 @@ var (
 		i64: func(x, y int64) int64 { return x + y },
 		dim: func(x, y int) (int, bool) { return x + y, x+y >= 0 },
 	})
-	_ = binary(ir.Op{Name: "Sub", Since: 7, Doc: "A − B, with broadcasting. Integers wrap."}, arithmetic{
+	_ = binary(ir.Op{Name: "Sub", Since: 7, Grad: gradSub, Doc: "A − B, with broadcasting. Integers wrap."}, arithmetic{
 		f32: func(x, y float32) float32 { return x - y },
 		f64: func(x, y float64) float64 { return x - y },
 		i64: func(x, y int64) int64 { return x - y },
@@ -200,7 +200,7 @@ var (
 			return int(lo), hi == 0 && lo <= math.MaxInt
 		},
 	})
-	_ = binary(ir.Op{Name: "Div", Since: 7, Doc: "A/B, with broadcasting. Integer quotients are cut toward zero; dividing an integer by zero is an error."}, arithmetic{
+	_ = binary(ir.Op{Name: "Div", Since: 7, Grad: gradDiv, Doc: "A/B, with broadcasting. Integer quotients are cut toward zero; dividing an integer by zero is an error."}, arithmetic{
 		f32: func(x, y float32) float32 { return x / y },
 		f64: func(x, y float64) float64 { return x / y },
 		i64: func(x, y int64) int64 { return x / y },

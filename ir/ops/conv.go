@@ -21,6 +21,7 @@ rounded at the end.`,
 		{Name: "kernel_shape", Kind: ir.IntsAttr, Doc: "the kernel's spatial shape; that of W if absent"},
 	}, windowSpecs...),
 	Import: importWindow,
+	Grad:   gradConv,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := checkConv(n, 0, 1); err != nil {
 			return nil, err

@@ -25,6 +25,7 @@ var _ = define(ir.Op{
 	Since: 11,
 	In:    "data, indices", Out: "output", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{{Name: "axis", Kind: ir.IntAttr, Default: int64(0), Doc: "the axis, −rank…rank−1"}},
+	Grad:  gradMoved,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
 			return nil, err
@@ -90,6 +91,7 @@ var _ = define(ir.Op{
 	Since: 11,
 	In:    "data, indices", Out: "output", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{{Name: "axis", Kind: ir.IntAttr, Default: int64(0), Doc: "the axis, −rank…rank−1"}},
+	Grad:  gradMoved,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
 			return nil, err
@@ -158,6 +160,7 @@ var _ = define(ir.Op{
 	Since: 12,
 	In:    "data, indices", Out: "output", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{{Name: "batch_dims", Kind: ir.IntAttr, Default: int64(0), Doc: "leading dimensions that data and indices share"}},
+	Grad:  gradMoved,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
 			return nil, err

@@ -237,6 +237,7 @@ var _ = define(ir.Op{
 	Since: 14,
 	In:    "input, k?", Out: "output",
 	Attrs: []ir.AttrSpec{{Name: "upper", Kind: ir.IntAttr, Default: int64(1), Doc: "1: the elements on and above diagonal k, 0: on and below it"}},
+	Grad:  gradMoved,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
 			return nil, err
@@ -410,6 +411,7 @@ var _ = define(ir.Op{
 		{Name: "batch_axis", Kind: ir.IntAttr, Default: int64(1), Doc: "0 or 1"},
 		{Name: "time_axis", Kind: ir.IntAttr, Default: int64(0), Doc: "the other of 0 and 1"},
 	},
+	Grad: gradMoved,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
 			return nil, err

@@ -16,6 +16,7 @@ var _ = define(ir.Op{
 	Since: 1,
 	In:    "data", Out: "transposed", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{{Name: "perm", Kind: ir.IntsAttr, Doc: "a permutation of 0…rank−1; absent: the reverse order"}},
+	Grad:  gradTranspose,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		in := n.In[0].Type
 		if in.Unranked {
@@ -73,6 +74,7 @@ var _ = define(ir.Op{
 	Since: 4,
 	In:    "inputs*", Out: "concat_result", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{{Name: "axis", Kind: ir.IntAttr, Required: true, Doc: "the axis, −rank…rank−1"}},
+	Grad:  gradConcat,
 	Infer: inferConcat,
 	Eval: func(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 		axis, err := axisOf(n.Int("axis"), in[0].Rank())
@@ -182,6 +184,7 @@ var _ = define(ir.Op{
 		{Name: "axis", Kind: ir.IntAttr, Default: int64(0), Doc: "the axis, −rank…rank−1"},
 		{Name: "num_outputs", Kind: ir.IntAttr, Doc: "the number of pieces when split is absent"},
 	},
+	Grad: gradSplit,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
 			return nil, err
@@ -321,6 +324,7 @@ var _ = define(ir.Op{
 	Doc:   "Takes from each of axes the indices starts, starts+steps, … before ends; negative ones count from the end.",
 	Since: 10,
 	In:    "data, starts, ends, axes?, steps?", Out: "output", Elements: ir.Moved,
+	Grad:  gradMoved,
 	Infer: inferSlice,
 	Eval:  evalSlice,
 	Import: func(r *ir.Rewriter, n *ir.Node, opset int) error {
@@ -465,6 +469,7 @@ var _ = define(ir.Op{
 	Doc:   "Repeats the input along each dimension as often as repeats says.",
 	Since: 6,
 	In:    "input, repeats", Out: "output", Elements: ir.Moved,
+	Grad: gradMoved,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
 			return nil, err
@@ -518,6 +523,7 @@ var _ = define(ir.Op{
 		{Name: "blocksize", Kind: ir.IntAttr, Required: true, Doc: "b, from 1 to 65536"},
 		{Name: "mode", Kind: ir.StringAttr, Default: "DCR", Doc: "order in which channels are read: DCR block first, CRD channel first"},
 	},
+	Grad: gradMoved,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if m := n.Str("mode"); m != "DCR" && m != "CRD" {
 			return nil, fmt.Errorf("mode is %q, expected DCR or CRD", m)
@@ -550,6 +556,7 @@ var _ = define(ir.Op{
 	Since: 1,
 	In:    "input", Out: "output", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{{Name: "blocksize", Kind: ir.IntAttr, Required: true, Doc: "b, from 1 to 65536"}},
+	Grad:  gradMoved,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		return inferBlocks(n, func(c, h, w, b ir.Dim) ([3]ir.Dim, bool) {
 			qh, ok1 := volumeOf([]ir.Dim{h}).over(volumeOf([]ir.Dim{b}))

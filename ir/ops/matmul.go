@@ -15,6 +15,7 @@ dropped. Every output is the sum over k in order, starting at +0, each product
 added with one rounding (fused multiply-add). Integers wrap. f16 and bf16 are
 computed in f32 and rounded at the end.`,
 	In: "A, B", Out: "Y",
+	Grad: gradMatMul,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		a, b := n.In[0].Type, n.In[1].Type
 		if !a.Elem.IsFloat() && !a.Elem.IsInt() {
@@ -146,6 +147,7 @@ with a rounding after each operation. Integers need whole α and β, and wrap.`,
 		r.DeleteAttr(n, "broadcast") // opset 6: C broadcasts as it does today
 		return nil
 	},
+	Grad: gradGemm,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		a, b := n.In[0].Type, n.In[1].Type
 		if !a.Elem.IsFloat() && !a.Elem.IsInt() {

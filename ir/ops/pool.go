@@ -141,6 +141,7 @@ maxima in X.`,
 		{Name: "storage_order", Kind: ir.IntAttr, Default: int64(0), Doc: "1: Indices count the spatial positions in column-major order"},
 	}, windowSpecs...),
 	Import: importWindow,
+	Grad:   gradMaxPool,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if e := n.In[0].Type.Elem; !e.IsFloat() && !e.IsInt() || e == tensor.U64 {
 			return nil, fmt.Errorf("X is %v, expected numbers", n.In[0].Type)
@@ -209,6 +210,7 @@ positions inside the padded input.`,
 	}, windowSpecs...),
 	Import: importWindow,
 	Export: exportUndilated(19),
+	Grad:   gradAveragePool,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := wantFloat(n, 0); err != nil {
 			return nil, err
@@ -382,10 +384,10 @@ func mapPlanes[T float](n *ir.Node, x *tensor.Tensor, f func(n *ir.Node, x []T) 
 }
 
 var (
-	_ = globalPool(ir.Op{Name: "GlobalAveragePool", Since: 1,
+	_ = globalPool(ir.Op{Name: "GlobalAveragePool", Since: 1, Grad: gradGlobalAveragePool,
 		Doc: "The mean over all spatial positions: their sum in the order of reductions (f32.Sum), divided by their number.",
 	}, planeMean[float32], planeMean[float64])
-	_ = globalPool(ir.Op{Name: "GlobalMaxPool", Since: 1, Elements: ir.Selected,
+	_ = globalPool(ir.Op{Name: "GlobalMaxPool", Since: 1, Elements: ir.Selected, Grad: gradGlobalMaxPool,
 		Doc: "The greatest element over all spatial positions, compared in row-major order; a NaN counts only as the first.",
 	}, greatest[float32], greatest[float64])
 	_ = globalPool(ir.Op{Name: "GlobalLpPool", Since: 2, Attrs: []ir.AttrSpec{pSpec},

@@ -118,6 +118,7 @@ func defineReduce(name string, since int, what string, red reduction) *ir.Op {
 			{Name: "keepdims", Kind: ir.IntAttr, Default: int64(1), Doc: "1: reduced axes stay with size 1; 0: they go"},
 			{Name: "noop_with_empty_axes", Kind: ir.IntAttr, Default: int64(0), Doc: "what axes absent or empty means; 0: all axes; 1: none, the output is the input"},
 		},
+		Grad: gradReduce(reduceSlopes[name]),
 		Infer: func(n *ir.Node) ([]ir.Type, error) {
 			e := n.In[0].Type.Elem
 			if ok := e.IsFloat() || e.IsInt() && (selects || red.int != nil) || selects && e == tensor.Bool; !ok && e != tensor.Invalid {

@@ -15,6 +15,7 @@ var _ = define(ir.Op{
 	Doc:       "Returns its input.",
 	Since:     1,
 	In:        "input", Out: "output", Elements: ir.Kept,
+	Grad: gradReshape,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		setContents(n, 0, n.In[0].Contents)
 		return types(n.In[0].Type)
@@ -157,6 +158,7 @@ var _ = define(ir.Op{
 	Since: 14,
 	In:    "data, shape", Out: "reshaped", Elements: ir.Kept,
 	Attrs: []ir.AttrSpec{{Name: "allowzero", Kind: ir.IntAttr, Default: int64(0), Doc: "1: a 0 in shape is the dimension 0"}},
+	Grad:  gradReshape,
 	Infer: inferReshape,
 	Eval:  evalReshape,
 	Export: func(r *ir.Rewriter, n *ir.Node, opset int) error {
@@ -270,6 +272,7 @@ var _ = define(ir.Op{
 	Doc:   "Removes dimensions of size 1: those in axes, or all.",
 	Since: 13,
 	In:    "data, axes?", Out: "squeezed", Elements: ir.Kept,
+	Grad: gradReshape,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
 			return nil, err
@@ -346,6 +349,7 @@ var _ = define(ir.Op{
 	Doc:   "Inserts dimensions of size 1 at axes, which count in the output.",
 	Since: 13,
 	In:    "data, axes", Out: "expanded", Elements: ir.Kept,
+	Grad: gradReshape,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
 			return nil, err
@@ -398,6 +402,7 @@ var _ = define(ir.Op{
 	Doc:   "Broadcasts the input to a shape; where shape says 1 the input's dimension stays.",
 	Since: 8,
 	In:    "input, shape", Out: "output", Elements: ir.Moved,
+	Grad: gradExpand,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
 			return nil, err

@@ -255,7 +255,7 @@ func lrn[T float](n *ir.Node, y, x []T) {
 var _ = define(ir.Op{
 	Name: "Flatten", Since: 9,
 	Doc: "X as a matrix: the product of the dimensions before axis by the product of the others.",
-	In:  "input", Out: "output", Elements: ir.Kept,
+	In:  "input", Out: "output", Elements: ir.Kept, Grad: gradReshape,
 	Attrs: []ir.AttrSpec{{Name: "axis", Kind: ir.IntAttr, Default: int64(1), Doc: "the first dimension that goes to the columns, 0 to the rank, or counted from the end"}},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		x := n.In[0].Type

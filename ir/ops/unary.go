@@ -130,7 +130,7 @@ var (
 		func(x int64) int64 { return -x })
 	_ = numericUnary(ir.Op{Name: "Sign", Since: 9, Doc: "−1, 0 or 1 with the sign of every element; NaN stays NaN."},
 		scalar{signOf[float32], signOf[float64]}, signOf[int64])
-	_ = numericUnary(ir.Op{Name: "Relu", Since: 6, Doc: "0 where x < 0, else x: −0 and NaN stay."},
+	_ = numericUnary(ir.Op{Name: "Relu", Since: 6, Grad: gradRelu, Doc: "0 where x < 0, else x: −0 and NaN stay."},
 		scalar{reluOf[float32], reluOf[float64]}, reluOf[int64])
 )
 

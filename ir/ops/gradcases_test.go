@@ -1,0 +1,118 @@
+package ops
+
+import (
+	"thriftc/ir"
+	"thriftc/ir/tensor"
+)
+
+func list(ts ...*tensor.Tensor) []*tensor.Tensor { return ts }
+
+func reduceCases(lo, hi float64) []gradCase {
+	return []gradCase{
+		{in: list(random(1, lo, hi, 2, 3, 4), ints(1))},
+		{in: list(random(1, lo, hi, 2, 3, 4), ints(0, -1)), attrs: ir.MakeAttrs("keepdims", 0)},
+		{in: list(random(1, lo, hi, 2, 3)), attrs: ir.MakeAttrs("keepdims", 0)},
+		{in: list(random(1, lo, hi, 2, 3)), attrs: ir.MakeAttrs("noop_with_empty_axes", 1)},
+	}
+}
+
+// gradCases are the cases of TestGrad for every operator with a gradient.
+var gradCases = map[string][]gradCase{
+	"Add": {{in: list(random(1, -1, 1, 2, 3), random(2, -1, 1, 2, 3))}, {in: list(random(1, -1, 1, 2, 3), random(2, -1, 1, 3, 1, 1))}},
+	"Sub": {{in: list(random(1, -1, 1, 2, 3), random(2, -1, 1, 3))}},
+	"Mul": {{in: list(random(1, -1, 1, 2, 3), random(2, -1, 1, 2, 1))}, {in: list(random(1, -1, 1, 1), random(2, -1, 1, 2, 3))}},
+	"Div": {{in: list(random(1, -1, 1, 2, 3), random(2, 1, 2, 3))}},
+
+	"Identity":  {{in: list(random(1, -1, 1, 2, 3))}},
+	"Reshape":   {{in: list(random(1, -1, 1, 2, 3), ints(3, -1))}},
+	"Squeeze":   {{in: list(random(1, -1, 1, 2, 1, 3), ints(1))}},
+	"Unsqueeze": {{in: list(random(1, -1, 1, 2, 3), ints(1))}},
+	"Flatten":   {{in: list(random(1, -1, 1, 2, 3, 2))}},
+
+	"ReduceSum":       reduceCases(-1, 1),
+	"ReduceMean":      reduceCases(-1, 1),
+	"ReduceProd":      reduceCases(1, 2),
+	"ReduceL1":        reduceCases(-1, 1),
+	"ReduceSumSquare": reduceCases(-1, 1),
+	"ReduceL2":        reduceCases(-1, 1),
+	"ReduceLogSum":    reduceCases(1, 2),
+	"ReduceLogSumExp": reduceCases(-1, 1),
+	"ReduceMax":       reduceCases(-1, 1),
+	"ReduceMin":       reduceCases(-1, 1),
+
+	"Transpose": {
+		{in: list(random(1, -1, 1, 2, 3, 4)), attrs: ir.MakeAttrs("perm", []int{1, 2, 0})},
+		{in: list(random(1, -1, 1, 2, 3))},
+	},
+	"Concat": {{in: list(random(1, -1, 1, 2, 3), random(2, -1, 1, 2, 1)), attrs: ir.MakeAttrs("axis", 1)}},
+	"Split": {
+		{in: list(random(1, -1, 1, 5, 2), ints(2, 3)), outs: 2},
+		{in: list(random(1, -1, 1, 2, 5)), outs: 2, loss: []int{1}, attrs: ir.MakeAttrs("axis", 1, "num_outputs", 2)},
+	},
+	"Slice":        {{in: list(random(1, -1, 1, 4, 5), ints(3, 1), ints(0, 4), ints(0, 1), ints(-2, 1))}},
+	"Tile":         {{in: list(random(1, -1, 1, 2, 3), ints(2, 1))}},
+	"DepthToSpace": {{in: list(random(1, -1, 1, 1, 8, 2, 1)), attrs: ir.MakeAttrs("blocksize", 2)}},
+	"SpaceToDepth": {{in: list(random(1, -1, 1, 1, 2, 2, 4)), attrs: ir.MakeAttrs("blocksize", 2)}},
+	"Pad": {
+		{in: list(random(1, -1, 1, 2, 3), ints(1, 0, 0, 2), random(2, 1, 2)), skip: []int{2}},
+		{in: list(random(1, -1, 1, 2, 3), ints(0, 1, -1, 2)), attrs: ir.MakeAttrs("mode", "reflect")},
+	},
+	"Expand":          {{in: list(random(1, -1, 1, 3, 1), ints(2, 3, 4))}},
+	"Gather":          {{in: list(random(1, -1, 1, 3, 4), ints(1, -1, 1)), attrs: ir.MakeAttrs("axis", 1)}},
+	"GatherElements":  {{in: list(random(1, -1, 1, 3, 2), tensor.Of([]int64{0, 1, 2, 0}, 2, 2))}},
+	"GatherND":        {{in: list(random(1, -1, 1, 3, 2), tensor.Of([]int64{2, 0, 2}, 3, 1))}},
+	"Trilu":           {{in: list(random(1, -1, 1, 3, 4), ints(1).Reshape()), attrs: ir.MakeAttrs("upper", 0)}},
+	"ReverseSequence": {{in: list(random(1, -1, 1, 4, 2), ints(3, 2))}},
+
+	"MatMul": {
+		{in: list(random(1, -1, 1, 2, 3), random(2, -1, 1, 3, 4))},
+		{in: list(random(1, -1, 1, 2, 2, 3), random(2, -1, 1, 3, 2))},
+		{in: list(random(1, -1, 1, 3), random(2, -1, 1, 2, 3, 2))},
+		{in: list(random(1, -1, 1, 2, 2, 3), random(2, -1, 1, 3))},
+		{in: list(random(1, -1, 1, 3), random(2, -1, 1, 3))},
+	},
+	"Gemm": {
+		{in: list(random(1, -1, 1, 2, 3), random(2, -1, 1, 3, 4), random(3, -1, 1, 4))},
+		{attrs: ir.MakeAttrs("transA", 1, "alpha", 0.5), in: list(random(1, -1, 1, 3, 2), random(2, -1, 1, 3, 4))},
+		{attrs: ir.MakeAttrs("transB", 1, "beta", 0.5), in: list(random(1, -1, 1, 2, 3), random(2, -1, 1, 4, 3), random(3, -1, 1, 2, 1))},
+		{attrs: ir.MakeAttrs("transA", 1, "transB", 1), in: list(random(1, -1, 1, 3, 2), random(2, -1, 1, 4, 3), random(3, -1, 1))},
+	},
+
+	"Conv": {
+		{in: list(random(1, -1, 1, 2, 2, 4, 5), random(2, -1, 1, 3, 2, 3, 3), random(3, -1, 1, 3)), attrs: ir.MakeAttrs("pads", []int{1, 1, 1, 1})},
+		{in: list(random(1, -1, 1, 1, 4, 6, 5), random(2, -1, 1, 4, 2, 3, 2)), attrs: ir.MakeAttrs("pads", []int{1, 0, 0, 1}, "strides", []int{2, 2}, "group", 2)},
+		{in: list(random(1, -1, 1, 9, 2, 5), random(2, -1, 1, 2, 1, 2)), attrs: ir.MakeAttrs("dilations", []int{2}, "group", 2, "strides", []int{2})},
+		{in: list(random(1, -1, 1, 1, 2, 5, 5), random(2, -1, 1, 2, 2, 3, 3)), attrs: ir.MakeAttrs("auto_pad", "SAME_UPPER", "strides", []int{2, 2})},
+	},
+	"thriftc.ConvGradInput": {
+		{in: list(random(1, -1, 1, 1, 2, 2, 2), random(2, -1, 1, 2, 2, 3, 3)), attrs: ir.MakeAttrs("pads", []int{1, 1, 1, 1}, "strides", []int{2, 2}, "spatial", []int{4, 3})},
+	},
+	"thriftc.ConvGradWeight": {
+		{in: list(random(1, -1, 1, 2, 2, 4, 3), random(2, -1, 1, 2, 2, 2, 2)), attrs: ir.MakeAttrs("pads", []int{1, 1, 1, 1}, "strides", []int{2, 2}, "kernel_shape", []int{3, 3})},
+	},
+
+	"MaxPool": {
+		{in: list(random(1, -1, 1, 2, 2, 5, 5)), attrs: ir.MakeAttrs("kernel_shape", []int{3, 3}, "strides", []int{2, 2}, "pads", []int{1, 1, 1, 1})},
+		{in: list(random(1, -1, 1, 1, 2, 6)), attrs: ir.MakeAttrs("kernel_shape", []int{2}), outs: 2},
+	},
+	"GlobalMaxPool": {{in: list(random(1, -1, 1, 2, 2, 3, 3))}},
+	"AveragePool": {
+		{in: list(random(1, -1, 1, 2, 2, 5, 5)), attrs: ir.MakeAttrs("kernel_shape", []int{3, 2}, "strides", []int{2, 1}, "pads", []int{1, 1, 1, 0})},
+		{in: list(random(1, -1, 1, 1, 2, 5, 5)), attrs: ir.MakeAttrs("kernel_shape", []int{3, 3}, "strides", []int{2, 2}, "pads", []int{1, 1, 1, 1}, "count_include_pad", 1)},
+		{in: list(random(1, -1, 1, 1, 2, 6, 6)), attrs: ir.MakeAttrs("kernel_shape", []int{3, 3}, "strides", []int{2, 2}, "ceil_mode", 1)},
+	},
+	"GlobalAveragePool":       {{in: list(random(1, -1, 1, 2, 2, 3, 3))}},
+	"thriftc.AveragePoolGrad": {{in: list(random(1, -1, 1, 1, 2, 2, 2)), attrs: ir.MakeAttrs("kernel_shape", []int{3, 3}, "strides", []int{2, 2}, "pads", []int{1, 1, 1, 1}, "spatial", []int{4, 4})}},
+
+	"Relu":             {{in: list(random(1, -1, 1, 3, 4))}},
+	"thriftc.ReluGrad": {{in: list(random(1, -1, 1, 3, 4), random(2, -1, 1, 3, 4)), skip: []int{1}}},
+	"thriftc.BatchNormTrain": {
+		{in: list(random(1, -1, 1, 3, 2, 3, 2), random(2, 1, 2, 2), random(3, -1, 1, 2)), loss: []int{0}},
+		{in: list(random(1, 1, 3, 10, 3), random(2, 1, 2, 3), random(3, -1, 1, 3)), loss: []int{0}, attrs: ir.MakeAttrs("epsilon", 0.1)},
+	},
+	"thriftc.SoftmaxCrossEntropy": {
+		{in: list(random(1, -2, 2, 3, 4), ints(1, 3, 0)), loss: []int{0}},
+		{in: list(random(1, -2, 2, 3, 4), ints(1, 3, 0)), outs: 2, loss: []int{0}, attrs: ir.MakeAttrs("label_smoothing", 0.1)},
+		{in: list(random(1, -2, 2, 2, 3), random(2, 0, 1, 2, 3)), skip: []int{1}, loss: []int{0}, attrs: ir.MakeAttrs("label_smoothing", 0.25)},
+	},
+}

@@ -1,0 +1,87 @@
+package ops
+
+import (
+	"slices"
+
+	"thriftc/ir"
+	"thriftc/ir/tensor"
+)
+
+func gradTranspose(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {
+	b := backprop{r: r, n: n}
+	if !n.HasAttr("perm") { // the reverse order is its own inverse
+		return b.done(b.add("Transpose", nil, dout[0]))
+	}
+	perm, err := axesOf(n.Ints("perm"), len(n.Ints("perm")))
+	if err != nil {
+		return nil, err
+	}
+	back := make([]int64, len(perm))
+	for i, p := range perm {
+		back[p] = int64(i)
+	}
+	return b.done(b.add("Transpose", ir.MakeAttrs("perm", back), dout[0]))
+}
+
+func gradConcat(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {
+	b := backprop{r: r, n: n}
+	names := make([]string, len(n.In))
+	sizes := make([]int64, len(n.In))
+	for i, v := range n.In {
+		names[i] = v.Name + "_grad"
+		if v.Type.Unranked {
+			return b.done(b.fail("the gradient needs the shape of %%%s, it is %v", v.Name, v.Type))
+		}
+		axis, err := axisOf(n.Int("axis"), v.Type.Rank())
+		if err != nil {
+			return nil, err
+		}
+		if d := v.Type.Dims[axis]; !d.Known() {
+			return b.done(b.fail("the gradient needs the shape of %%%s, it is %v", v.Name, v.Type))
+		} else {
+			sizes[i] = int64(d.N)
+		}
+	}
+	return b.done(b.node("Split", b.copyAttrs("axis"), []*ir.Value{dout[0], b.ints(sizes...)}, names...)...)
+}
+
+func gradSplit(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {
+	b := backprop{r: r, n: n}
+	parts := slices.Clone(dout)
+	for i, v := range n.Out {
+		if parts[i] == nil && v == nil {
+			return b.done(b.fail("output %d is absent", i))
+		} else if parts[i] == nil {
+			parts[i] = b.zeros(v)
+		}
+	}
+	return b.done(b.add("Concat", ir.MakeAttrs("axis", n.Int("axis")), parts...))
+}
+
+func gradExpand(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {
+	b := backprop{r: r, n: n}
+	return b.done(b.reduceTo(dout[0], n.In[0]))
+}
+
+// gradMoved serves operators whose outputs are elements of the first input,
+// chosen by the other inputs and the attributes alone, or zeros: the operator
+// itself, applied to the numbers 1, 2, …, tells where each came from. The gradients
+// are added in the order of the output.
+func gradMoved(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {
+	b := backprop{r: r, n: n}
+	x := n.In[0]
+	i64 := func(k int64) *ir.Value { return r.Const(b.label()+"_const", tensor.Scalar(k)) }
+	size := b.add("Size", nil, x)
+	numbers := b.add("Range", nil, i64(1), b.add("Add", nil, size, i64(1)), i64(1))
+	in := slices.Clone(n.In)
+	in[0] = b.add("Reshape", ir.MakeAttrs("allowzero", 1), numbers, b.add("Shape", nil, x))
+	if n.Op.Name == "Pad" && len(in) > 2 && in[2] != nil {
+		in[2] = nil
+	}
+	at := b.add("Reshape", nil, b.add(n.Op.Name, slices.Clone(n.Attrs), in...), b.ints(-1))
+	room := b.add("Expand", nil, b.number(x, 0), b.add("Reshape", nil, b.add("Add", nil, size, i64(1)), b.ints(1)))
+	d := b.add("Reshape", nil, dout[0], b.ints(-1))
+	all := b.add("ScatterElements", ir.MakeAttrs("reduction", "add"), room, at, d)
+	last := b.add("Reshape", nil, b.add("Add", nil, size, i64(1)), b.ints(1))
+	return b.done(b.reshapeTo(b.add("Slice", nil, all, b.ints(1), last), x))
+}
