@@ -95,6 +95,15 @@ func (r *Rewriter) Param(name string, t *tensor.Tensor) *Value {
 	return v
 }
 
+// SetParam makes a constant a parameter, for all its uses; its tensor becomes
+// the initial value.
+func (r *Rewriter) SetParam(v *Value) {
+	if !v.HasData() {
+		panic("ir: %" + v.Name + " is neither a constant nor a parameter")
+	}
+	v.Kind, v.Contents = Param, nil
+}
+
 // Ints adds a one-dimensional i64 constant.
 func (r *Rewriter) Ints(name string, x ...int64) *Value {
 	return r.Const(name, tensor.Of(slices.Clone(x), len(x)))
