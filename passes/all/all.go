@@ -11,6 +11,7 @@ import (
 	"thriftc/passes/equalize"
 	"thriftc/passes/fold"
 	"thriftc/passes/foldbn"
+	"thriftc/passes/lowerint"
 	"thriftc/passes/quantize"
 )
 
@@ -25,6 +26,7 @@ var Table = &passes.Table{
 		foldbn.Info,
 		equalize.Info,
 		quantize.Info,
+		lowerint.Info,
 	},
 
 	Order: []passes.Order{
@@ -35,6 +37,7 @@ var Table = &passes.Table{
 		{Before: "foldbn", After: "equalize", Reason: "a batch norm between two layers hides them from each other"},
 		{Before: "foldbn", After: "quantize", Reason: "weights are quantised with the scale of their batch norm in them"},
 		{Before: "equalize", After: "quantize", Reason: "integers cannot be rescaled"},
+		{Before: "quantize", After: "lowerint", Reason: "integers come from what quantisers round to"},
 	},
 
 	Pipelines: []passes.Pipeline{
