@@ -15,6 +15,7 @@ var bitQuantAttrs = []ir.AttrSpec{
 	{Name: "grid", Kind: ir.StringAttr, Default: gridZero, Doc: "zero: lo to hi moved so that 0 is a point; symmetric: signed, −hi to hi; minmax: exactly lo to hi"},
 	{Name: "max_bits", Kind: ir.IntAttr, Default: int64(8), Doc: "the largest width, 2 to 16; bits are limited to 1 … max_bits"},
 	{Name: "pow2", Kind: ir.IntAttr, Default: int64(0), Doc: "1: the scale is the next power of two that is not smaller"},
+	{Name: "fixed_range", Kind: ir.IntAttr, Default: int64(0), Doc: "1: no gradient flows into lo and hi"},
 }
 
 // The grids of thriftc.BitQuant.
@@ -61,7 +62,11 @@ that of bits is Σ dy · (Q(x, b+1) − Q(x, b)).`,
 		if err != nil {
 			return nil, err
 		}
-		return m.Out, nil
+		grads := slices.Clone(m.Out)
+		if n.Int("fixed_range") != 0 {
+			grads[2], grads[3] = nil, nil
+		}
+		return grads, nil
 	},
 })
 
