@@ -80,7 +80,8 @@ proportional to hi − lo (minmax: lo moves the points as well); zero points and
 as if they followed exactly. Terms are rounded once; runs of at most 4,096 neighbouring elements with the same
 parameter are added in the order of reductions (f32.Sum), their sums in order in f64, rounded once at the end.`,
 	In: "dy, x, bits, lo, hi", Out: "dx, dbits, dlo, dhi",
-	Attrs: bitQuantAttrs,
+	NoGrad: "a gradient of first order",
+	Attrs:  bitQuantAttrs,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		x := n.In[1].Type
 		if !n.In[0].Type.Compatible(x) {

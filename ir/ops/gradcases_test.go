@@ -104,7 +104,7 @@ var gradCases = map[string][]gradCase{
 	"GlobalAveragePool":       {{in: list(random(1, -1, 1, 2, 2, 3, 3))}},
 	"thriftc.AveragePoolGrad": {{in: list(random(1, -1, 1, 1, 2, 2, 2)), attrs: ir.MakeAttrs("kernel_shape", []int{3, 3}, "strides", []int{2, 2}, "pads", []int{1, 1, 1, 1}, "spatial", []int{4, 4})}},
 
-	"Relu":             {{in: list(random(1, -1, 1, 3, 4))}},
+	"Relu": {{in: list(random(1, -1, 1, 3, 4))}},
 	// That of x is straight-through by design; bitquant_test.go checks it and those of the range.
 	"thriftc.BitQuant": {
 		{in: list(random(1, -1, 1, 3, 4), tensor.Of([]float64{2.3, 3.6, 5.5}, 3, 1), tensor.Scalar(-0.9), tensor.Scalar(1.1)), skip: []int{0, 2, 3}},
