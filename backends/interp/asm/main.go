@@ -18,6 +18,7 @@ import (
 // families are the kernels of one file each.
 var families = map[string]func(v isa){
 	"math": isa.functions,
+	"wino": isa.wino,
 	"tile": isa.tiles,
 	"conv": isa.convTiles,
 	"rows": func(v isa) {

@@ -11,6 +11,7 @@ func nativeSets() []*Set {
 		out = append(out, &Set{
 			Name: "avx2", Lanes: 8, Rows: 4, Vectors: 3,
 			conv: convAVX2, peak: peakAVX2, depthwise: depthwiseAVX2,
+			winoIn: winoInAVX2, winoOut: winoOutAVX2,
 			tiles: [][]tile{
 				{tile1x1AVX2, tile1x2AVX2, tile1x3AVX2, tile1x4AVX2},
 				{tile2x1AVX2, tile2x2AVX2, tile2x3AVX2},
@@ -26,6 +27,7 @@ func nativeSets() []*Set {
 		out = append(out, &Set{
 			Name: "avx512", Lanes: 16, Rows: 8, Vectors: 3,
 			conv: convAVX512, peak: peakAVX512, depthwise: depthwiseAVX512,
+			winoIn: winoInAVX512, winoOut: winoOutAVX512,
 			tiles: [][]tile{
 				{tile1x1AVX512, tile1x2AVX512, tile1x3AVX512, tile1x4AVX512},
 				{tile2x1AVX512, tile2x2AVX512, tile2x3AVX512},

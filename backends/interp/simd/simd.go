@@ -35,6 +35,8 @@ type Set struct {
 	depthwise []func(t *uint64)   // by pixels, less one
 	peak      func(n int)
 
+	winoIn, winoOut func(t *uint64)
+
 	add, sub, mul, max   func(n int, dst, x, y *float32)
 	addScalar, mulScalar func(n int, dst, x *float32, s float32)
 	clamp                func(n int, dst, x *float32, lo, hi float32)
