@@ -21,6 +21,7 @@ var families = map[string]func(v isa){
 	"wino": isa.wino,
 	"tile": isa.tiles,
 	"conv": isa.convTiles,
+	"mux":  isa.muxes,
 	"rows": func(v isa) {
 		v.rows()
 		v.even()

@@ -5,6 +5,7 @@
 package simd
 
 //go:generate sh ../asm/generate.sh tile
+//go:generate sh ../asm/generate.sh mux
 //go:generate sh ../asm/generate.sh rows
 //go:generate sh ../asm/generate.sh conv
 
@@ -34,6 +35,8 @@ type Set struct {
 	conv      [][]func(t *uint64) // by blocks and pixels of a Tile, both less one
 	depthwise []func(t *uint64)   // by pixels, less one
 	peak      func(n int)
+	mux       []func(m *uint64) // by vectors, less one
+	muxHalf   []func(m *uint64) // the same for vectors of 8 lanes where others have 16
 
 	winoIn, winoOut func(t *uint64)
 
@@ -54,6 +57,7 @@ var Portable = &Set{
 	Name: "portable", Lanes: 8, Rows: 4, Vectors: 3,
 	conv:      [][]func(*uint64){portableTiles(1, 6, false), portableTiles(2, 4, false)},
 	depthwise: portableTiles(1, 6, true),
+	mux:       portableMux(),
 }
 
 // All returns the kernels that this CPU can run, the slowest first.
