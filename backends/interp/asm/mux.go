@@ -155,7 +155,7 @@ func (v isa) mux(nv int) {
 	optional(flagClamp, "clamped", func() {
 		lo, hi := v.vec(), v.vec()
 		VBROADCASTSS(field(muxLimits), lo)
-		VBROADCASTSS(field(muxLimits + 4), hi)
+		VBROADCASTSS(field(muxLimits+4), hi)
 		for _, r := range acc { // a NaN stays one
 			VMAXPS(r, lo, r)
 			VMINPS(r, hi, r)
