@@ -71,28 +71,7 @@ func Run(ctx context.Context, model string, runs [][]Named, o Optimise) ([][]Nam
 		return nil, err
 	}
 	defer os.RemoveAll(tmp)
-	var data bytes.Buffer
-	list := [][]entry{}
-	for _, run := range runs {
-		in := []entry{}
-		for _, t := range run {
-			name := typeNames[t.Tensor.Elem()]
-			if name == "" {
-				return nil, fmt.Errorf("input %s is %v, which cannot be handed over", t.Name, t.Tensor.Elem())
-			}
-			at := data.Len()
-			if err := binary.Write(&data, binary.LittleEndian, t.Tensor.Container()); err != nil {
-				return nil, err
-			}
-			in = append(in, entry{t.Name, name, append([]int{}, t.Tensor.Shape()...), at, data.Len() - at})
-		}
-		list = append(list, in)
-	}
-	index, err := json.Marshal(list)
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(os.WriteFile(filepath.Join(tmp, "in.json"), index, 0o600), os.WriteFile(filepath.Join(tmp, "in.bin"), data.Bytes(), 0o600)); err != nil {
+	if err := writeInputs(tmp, runs); err != nil {
 		return nil, err
 	}
 	if model, err = filepath.Abs(model); err != nil {
@@ -101,13 +80,43 @@ func Run(ctx context.Context, model string, runs [][]Named, o Optimise) ([][]Nam
 	if out, err := exec.CommandContext(ctx, "node", filepath.Join(dir(), "run.js"), model, tmp, string(o)).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("ONNX Runtime: %s (%w)", bytes.TrimSpace(out), err)
 	}
-	if index, err = os.ReadFile(filepath.Join(tmp, "out.json")); err != nil {
-		return nil, err
+	return readOutputs(tmp)
+}
+
+// writeInputs hands the inputs of runs over in a folder, see tensors.js.
+func writeInputs(folder string, runs [][]Named) error {
+	var data bytes.Buffer
+	list := [][]entry{}
+	for _, run := range runs {
+		in := []entry{}
+		for _, t := range run {
+			name := typeNames[t.Tensor.Elem()]
+			if name == "" {
+				return fmt.Errorf("input %s is %v, which cannot be handed over", t.Name, t.Tensor.Elem())
+			}
+			at := data.Len()
+			if err := binary.Write(&data, binary.LittleEndian, t.Tensor.Container()); err != nil {
+				return err
+			}
+			in = append(in, entry{t.Name, name, append([]int{}, t.Tensor.Shape()...), at, data.Len() - at})
+		}
+		list = append(list, in)
 	}
-	raw, err := os.ReadFile(filepath.Join(tmp, "out.bin"))
+	index, err := json.Marshal(list)
+	return errors.Join(err, os.WriteFile(filepath.Join(folder, "in.json"), index, 0o600), os.WriteFile(filepath.Join(folder, "in.bin"), data.Bytes(), 0o600))
+}
+
+// readOutputs takes the outputs of runs from the folder.
+func readOutputs(folder string) ([][]Named, error) {
+	index, err := os.ReadFile(filepath.Join(folder, "out.json"))
 	if err != nil {
 		return nil, err
 	}
+	raw, err := os.ReadFile(filepath.Join(folder, "out.bin"))
+	if err != nil {
+		return nil, err
+	}
+	var list [][]entry
 	if err := json.Unmarshal(index, &list); err != nil {
 		return nil, err
 	}
