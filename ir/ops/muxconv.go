@@ -40,17 +40,7 @@ bipolar among them, which are exact. f16 and bf16 are computed in f32 and rounde
 		}
 		return inferMux(n, n.In[0].Type.Elem, 3)
 	},
-	Cost: func(n *ir.Node) ir.Cost {
-		y := elemCount(n.Out[0].Type)
-		c := ir.Cost{MACs: y * kernelCount(n.In[1].Type)}
-		if w := n.ConstIn(1); w != nil {
-			c.MACs = y / int64(max(1, w.Shape()[0])) * countNonZero(w)
-		}
-		if n.Input(3) != nil {
-			c.Adds = y
-		}
-		return c
-	},
+	Cost: muxCost(3),
 	Eval: func(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 		if in[0].Elem() == tensor.F64 {
 			return one(muxFloat[float64](n, in))
@@ -59,6 +49,21 @@ bipolar among them, which are exact. f16 and bf16 are computed in f32 and rounde
 	},
 	Export: exportMuxConv,
 })
+
+// muxCost returns the cost of a node whose weights are input 1: none for weights that are zero.
+func muxCost(bias int) func(*ir.Node) ir.Cost {
+	return func(n *ir.Node) ir.Cost {
+		y := elemCount(n.Out[0].Type)
+		c := ir.Cost{MACs: y * kernelCount(n.In[1].Type)}
+		if w := n.ConstIn(1); w != nil {
+			c.MACs = y / int64(max(1, w.Shape()[0])) * countNonZero(w)
+		}
+		if n.Input(bias) != nil {
+			c.Adds = y
+		}
+		return c
+	}
+}
 
 // isSmallInt reports whether e is an integer of at most 8 bits.
 func isSmallInt(e tensor.Elem) bool { return e.IsInt() && e.Bits() <= 8 }

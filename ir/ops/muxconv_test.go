@@ -145,3 +145,50 @@ func randomInts(e tensor.Elem, draw func() int64, shape ...int) *tensor.Tensor {
 	}
 	return tensor.FromInt64s(e, q, shape...)
 }
+
+// TestQMuxConv: QMuxConv is QConv with one weight per slice, and so is what Export makes of it.
+func TestQMuxConv(t *testing.T) {
+	for seed := range uint64(100) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		group, kh, kw := 1+r.IntN(2), 1+r.IntN(4), 1+r.IntN(4)
+		m, c := group*(1+r.IntN(4)), 1+r.IntN(4)
+		attrs := []any{"kernel_shape", []int{kh, kw}, "group", group, "strides", []int{1 + r.IntN(2), 1 + r.IntN(2)},
+			"pads", []int{r.IntN(kh), r.IntN(kw), r.IntN(kh), r.IntN(kw)}, "bias_shift", r.IntN(3), "lo", r.IntN(100)}
+		w := randomInts(tensor.Int(8), func() int64 { return int64(r.IntN(256) - 128) }, m, c)
+		if r.IntN(3) == 0 {
+			w = randomInts(tensor.Uint(8), func() int64 { return int64(r.IntN(256)) }, m, c)
+		}
+		p := randomPositions(r, kh*kw, m, c)
+		x := randomInts(tensor.U8, func() int64 { return int64(r.IntN(256)) }, 1+r.IntN(2), group*c, 5+r.IntN(4), 5+r.IntN(4))
+		zero, yZero := tensor.Scalar(uint8(r.IntN(256))), tensor.Scalar(uint8(r.IntN(256)))
+		bias := randomInts(tensor.I32, func() int64 { return int64(r.IntN(2000) - 1000) }, m)
+		scale := tensor.FromFloat32s(tensor.F32, []float32{0.01 * r.Float32()})
+		in := []*tensor.Tensor{x, w, p, zero, bias, scale, yZero}
+		dense := DenseMux(w, p, tensor.F64, []int64{int64(kh), int64(kw)})
+		q := tensor.FromInt64s(w.Elem(), dense.Int64s(), dense.Shape()...)
+		want := evalConst(t, "thriftc.QConv", ir.MakeAttrs(attrs...), x, q, zero, nil, bias, scale, yZero)
+		if got := evalConst(t, "thriftc.QMuxConv", ir.MakeAttrs(attrs...), in...); !tensor.Equal(got, want) {
+			t.Fatalf("seed %d: %v: got %v, want %v", seed, attrs, got.Int64s(), want.Int64s())
+		}
+		b := ir.NewRewriter(ir.NewGraph("t", Table()))
+		vs := []*ir.Value{b.Input("x", ir.TypeOf(x))}
+		for _, c := range in[1:] {
+			vs = append(vs, b.Const("c", c))
+		}
+		n, err := b.Add("thriftc.QMuxConv", "", ir.MakeAttrs(attrs...), vs, "y")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Output(n.Out[0])
+		if err := n.Op.Export(b.Before(n), n, 17); err != nil {
+			t.Fatal(err)
+		}
+		got, err := ir.Eval(t.Context(), b.Graph(), []*tensor.Tensor{x})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !tensor.Equal(got[0], want) {
+			t.Fatalf("seed %d: %v: exported: got %v, want %v", seed, attrs, got[0].Int64s(), want.Int64s())
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"thriftc/passes/fold"
 	"thriftc/passes/foldbn"
 	"thriftc/passes/lowerint"
+	"thriftc/passes/muxify"
 	"thriftc/passes/quantize"
 )
 
@@ -27,6 +28,7 @@ var Table = &passes.Table{
 		equalize.Info,
 		quantize.Info,
 		lowerint.Info,
+		muxify.Info,
 	},
 
 	Order: []passes.Order{
@@ -38,6 +40,9 @@ var Table = &passes.Table{
 		{Before: "foldbn", After: "quantize", Reason: "weights are quantised with the scale of their batch norm in them"},
 		{Before: "equalize", After: "quantize", Reason: "integers cannot be rescaled"},
 		{Before: "quantize", After: "lowerint", Reason: "integers come from what quantisers round to"},
+		{Before: "foldbn", After: "muxify", Reason: "batch normalisation is folded into convolutions that are not yet thriftc.MuxConv"},
+		{Before: "quantize", After: "muxify", Reason: "weights are quantised in dense convolutions"},
+		{Before: "lowerint", After: "muxify", Reason: "integers come from dense convolutions; muxify finds one weight per slice there too"},
 	},
 
 	Pipelines: []passes.Pipeline{
