@@ -21,20 +21,25 @@ type opRow struct {
 	Outputs string   `json:"outputs"`
 	Attrs   []string `json:"attributes"`
 	Grad    bool     `json:"gradient"`
+	NoGrad  string   `json:"no_gradient,omitempty"` // why it has none
 	Doc     string   `json:"doc"`
 }
 
 func newOps() *cobra.Command {
-	var asJSON bool
+	var asJSON, noGradient bool
 	c := &cobra.Command{
 		Use:   "ops [NAME]",
 		Short: "List the operators that can be read, or describe one",
 		Example: `  thriftc ops
-  thriftc ops Conv`,
+  thriftc ops Conv
+  thriftc ops --no-gradient`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			var rows []opRow
 			for _, o := range ops.Table().Ops() {
+				if noGradient && (o.Grad != nil || o.Infer == nil) {
+					continue
+				}
 				if len(args) == 0 || strings.EqualFold(o.Name, args[0]) {
 					rows = append(rows, describeOp(o))
 				}
@@ -49,20 +54,28 @@ func newOps() *cobra.Command {
 				return nil
 			}
 			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 4, 2, ' ', 0)
-			fmt.Fprintln(w, "OPERATOR\tFORM\tSUMMARY")
-			for _, r := range rows {
-				fmt.Fprintf(w, "%s\t%s\t%s\n", r.Name, r.Form, firstSentence(r.Doc))
+			if noGradient {
+				fmt.Fprintln(w, "OPERATOR\tIT HAS NO GRADIENT:")
+				for _, r := range rows {
+					fmt.Fprintf(w, "%s\t%s\n", r.Name, r.NoGrad)
+				}
+				return w.Flush()
 			}
-			fmt.Fprintf(w, "%d operators\t\t\n", len(rows))
+			fmt.Fprintln(w, "OPERATOR\tFORM\tGRADIENT\tSUMMARY")
+			for _, r := range rows {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Name, r.Form, map[bool]string{true: "yes", false: "-"}[r.Grad], firstSentence(r.Doc))
+			}
+			fmt.Fprintf(w, "%d operators\t\t\t\n", len(rows))
 			return w.Flush()
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().BoolVar(&noGradient, "no-gradient", false, "list the operators without a gradient, and why they have none")
 	return c
 }
 
 func describeOp(o *ir.Op) opRow {
-	r := opRow{Name: o.Name, Since: o.Since, Form: "native", Inputs: o.In, Outputs: o.Out, Attrs: []string{}, Grad: o.Grad != nil, Doc: o.Doc}
+	r := opRow{Name: o.Name, Since: o.Since, Form: "native", Inputs: o.In, Outputs: o.Out, Attrs: []string{}, Grad: o.Grad != nil, NoGrad: o.NoGrad, Doc: o.Doc}
 	if o.Infer == nil {
 		r.Form = "import"
 	}
@@ -74,6 +87,9 @@ func describeOp(o *ir.Op) opRow {
 
 func printOp(w io.Writer, o *ir.Op) {
 	fmt.Fprintf(w, "%s(%s) -> %s\n\n%s\n", o.Name, o.In, o.Out, o.Doc)
+	if o.NoGrad != "" {
+		fmt.Fprintf(w, "\nIt has no gradient: %s.\n", o.NoGrad)
+	}
 	if len(o.Attrs) == 0 {
 		return
 	}

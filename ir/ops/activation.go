@@ -196,6 +196,7 @@ var _ = define(ir.Op{
 		}
 		return alignAxis(r, n, 1) // one slope for each channel
 	},
+	Grad: gradPRelu,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if x := n.In[0].Type; !x.Elem.IsFloat() && !x.Elem.IsInt() {
 			return nil, fmt.Errorf("X is %v, expected numbers", x)

@@ -230,6 +230,7 @@ var _ = define(ir.Op{
 with the sign of A. Floating-point operands need fmod = 1, and the result is exact.`,
 	In: "A, B", Out: "C",
 	Attrs: []ir.AttrSpec{{Name: "fmod", Kind: ir.IntAttr, Default: int64(0), Doc: "1: the remainder has the sign of A, as in C"}},
+	Grad:  gradMod,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		t, err := inferArith(n)
 		if err == nil && t.Elem.IsFloat() && n.Int("fmod") == 0 {
@@ -298,6 +299,7 @@ An integer to an integer power is exact and wraps (a negative power gives 0
 unless X is 1 or −1); to a floating-point power it is cut toward zero.`,
 	In: "X, Y", Out: "Z",
 	Import: importBinary,
+	Grad:   gradPow,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		for i, v := range n.In {
 			if e := v.Type.Elem; !e.IsFloat() && !e.IsInt() {
@@ -406,13 +408,13 @@ func variadic(o ir.Op, op arithmetic, finish func(x *tensor.Tensor, count int) (
 }
 
 var (
-	_ = variadic(ir.Op{Name: "Max", Since: 8, Out: "max", Doc: "The greatest of the inputs, element by element, with broadcasting; NaN if one is, and +0 rather than −0."}, arithmetic{
+	_ = variadic(ir.Op{Name: "Max", Since: 8, Grad: gradMax, Out: "max", Doc: "The greatest of the inputs, element by element, with broadcasting; NaN if one is, and +0 rather than −0."}, arithmetic{
 		f32: func(x, y float32) float32 { return max(x, y) },
 		f64: func(x, y float64) float64 { return max(x, y) },
 		i64: func(x, y int64) int64 { return max(x, y) },
 		u64: func(x, y uint64) uint64 { return max(x, y) },
 	}, nil)
-	_ = variadic(ir.Op{Name: "Min", Since: 8, Out: "min", Doc: "The least of the inputs, element by element, with broadcasting; NaN if one is, and −0 rather than +0."}, arithmetic{
+	_ = variadic(ir.Op{Name: "Min", Since: 8, Grad: gradMax, Out: "min", Doc: "The least of the inputs, element by element, with broadcasting; NaN if one is, and −0 rather than +0."}, arithmetic{
 		f32: func(x, y float32) float32 { return min(x, y) },
 		f64: func(x, y float64) float64 { return min(x, y) },
 		i64: func(x, y int64) int64 { return min(x, y) },
@@ -422,8 +424,8 @@ var (
 		f32: func(x, y float32) float32 { return x + y },
 		f64: func(x, y float64) float64 { return x + y },
 	}
-	_ = variadic(ir.Op{Name: "Sum", Since: 8, Out: "sum", Doc: "The sum of the inputs, added in order, with broadcasting."}, sumOfTwo, nil)
-	_ = variadic(ir.Op{Name: "Mean", Since: 8, Out: "mean", Doc: "The sum of the inputs, added in order, divided by their number, with broadcasting."}, sumOfTwo,
+	_ = variadic(ir.Op{Name: "Sum", Since: 8, Grad: gradSum, Out: "sum", Doc: "The sum of the inputs, added in order, with broadcasting."}, sumOfTwo, nil)
+	_ = variadic(ir.Op{Name: "Mean", Since: 8, Grad: gradSum, Out: "mean", Doc: "The sum of the inputs, added in order, divided by their number, with broadcasting."}, sumOfTwo,
 		func(x *tensor.Tensor, count int) (*tensor.Tensor, error) {
 			return mapFloat(x, func(v float32) float32 { return v / float32(count) }, func(v float64) float64 { return v / float64(count) })
 		})

@@ -48,6 +48,7 @@ statistics become input·momentum + statistic·(1 − momentum).`,
 		r.DeleteAttr(n, "training_mode")
 		return nil
 	},
+	Grad: gradBatchNorm,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		x := n.In[0].Type
 		if err := wantFloat(n, 0); err != nil {

@@ -173,7 +173,6 @@ p = −(a·(i·dscale))/n and q = −(a·dB)/n.` + channelSumDoc,
 		}
 		return batchNormTrainGrad[float32](n, in)
 	},
-	NoGrad: "a gradient of first order",
 })
 
 func batchNormTrainGrad[T float](n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {

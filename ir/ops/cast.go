@@ -21,6 +21,7 @@ var _ = define(ir.Op{
 		{Name: "saturate", Kind: ir.IntAttr, Default: int64(1), Doc: "concerns float8 only, which is not supported"},
 		{Name: "round_mode", Kind: ir.StringAttr, Default: "up", Doc: "concerns float8 only, which is not supported"},
 	},
+	Grad: gradCast,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		return inferCast(n, tensor.FromONNXType(n.Int("to")))
 	},
@@ -38,6 +39,7 @@ var _ = define(ir.Op{
 		{Name: "saturate", Kind: ir.IntAttr, Default: int64(1), Doc: "concerns float8 only, which is not supported"},
 		{Name: "round_mode", Kind: ir.StringAttr, Default: "up", Doc: "concerns float8 only, which is not supported"},
 	},
+	Grad:  gradCast,
 	Infer: func(n *ir.Node) ([]ir.Type, error) { return inferCast(n, n.In[1].Type.Elem) },
 	Eval: func(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 		return one(cast(in[0], in[1].Elem()))

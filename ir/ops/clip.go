@@ -31,6 +31,7 @@ NaN stays. An absent limit does not limit.`,
 		}
 		return nil
 	},
+	Grad: gradClip,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if x := n.In[0].Type; !x.Elem.IsFloat() && !x.Elem.IsInt() {
 			return nil, fmt.Errorf("input is %v, expected numbers", x)

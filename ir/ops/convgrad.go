@@ -2,6 +2,7 @@ package ops
 
 import (
 	"fmt"
+	"strings"
 
 	"thriftc/ir"
 	"thriftc/ir/tensor"
@@ -23,14 +24,28 @@ func gradConv(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error)
 	a = b.copyAttrs("group", "auto_pad", "dilations", "pads", "strides")
 	a.Set("spatial", b.spatial(n.In[0]))
 	dx := b.add("thriftc.ConvGradInput", a, dy, n.In[1])
-	if n.Input(2) == nil {
-		return b.done(dx, dw)
+	return b.done(dx, dw, b.biasGrad(dy))
+}
+
+func gradConvTranspose(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {
+	b := backprop{r: r, n: n}
+	if n.HasAttr("output_shape") || strings.HasPrefix(n.Str("auto_pad"), "SAME") {
+		return b.done(b.fail("the gradient needs pads in place of output_shape and auto_pad"))
 	}
-	axes := []int64{0}
-	for i := 2; i < n.In[1].Type.Rank(); i++ {
-		axes = append(axes, int64(i))
+	a := b.copyAttrs("group", "auto_pad", "dilations", "pads", "strides")
+	dx := b.add("Conv", a, dout[0], n.In[1])
+	a = b.copyAttrs("group", "auto_pad", "dilations", "pads", "strides")
+	a.Set("kernel_shape", b.spatial(n.In[1]))
+	dw := b.add("thriftc.ConvGradWeight", a, dout[0], n.In[0])
+	return b.done(dx, dw, b.biasGrad(dout[0]))
+}
+
+// biasGrad returns the sum of dy over everything but channels, nil if the node has no bias.
+func (b *backprop) biasGrad(dy *ir.Value) *ir.Value {
+	if b.n.Input(2) == nil {
+		return nil
 	}
-	return b.done(dx, dw, b.add("ReduceSum", ir.MakeAttrs("keepdims", 0), dy, b.ints(axes...)))
+	return b.channelSum(dy)
 }
 
 var _ = define(ir.Op{

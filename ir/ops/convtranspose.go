@@ -44,6 +44,7 @@ output has stride·(in − 1) + output_padding + dilation·(kernel − 1) + 1 �
 		r.DeleteAttr(n, "auto_pad")
 		return nil
 	},
+	Grad: gradConvTranspose,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := checkConv(n, 0, 1); err != nil {
 			return nil, err

@@ -14,6 +14,7 @@ var _ = define(ir.Op{
 	Since: 18,
 	In:    "input_data, shape", Out: "output_data",
 	Attrs: []ir.AttrSpec{{Name: "axes", Kind: ir.IntsAttr, Doc: "the axes that shape speaks of; absent: all"}},
+	Grad:  gradMoved,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
 			return nil, err

@@ -28,6 +28,7 @@ equal seeds give equal masks.`,
 		r.DeleteAttr(n, "ratio")
 		return nil
 	},
+	Grad: gradDropout,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if v := n.Input(1); v != nil && (!v.Type.Elem.IsFloat() || v.Type.Rank() > 0) {
 			return nil, fmt.Errorf("ratio is %v, expected a floating-point scalar", v.Type)

@@ -20,6 +20,7 @@ operands from left to right, each product rounded, and the last product is added
 with one rounding (fused multiply-add).`,
 	In: "Inputs*", Out: "Output",
 	Attrs: []ir.AttrSpec{{Name: "equation", Kind: ir.StringAttr, Required: true, Doc: "the operands' letters, and after -> the output's; without -> those that stand once, sorted"}},
+	Grad:  gradEinsum,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		t, err := inferArithOnly(n)
 		if err != nil {

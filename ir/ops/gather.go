@@ -246,6 +246,7 @@ var _ = define(ir.Op{
 	Doc:   "Takes the element of X where condition is true, that of Y elsewhere; all three are broadcast.",
 	Since: 9,
 	In:    "condition, X, Y", Out: "output",
+	Grad: gradWhere,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if c := n.In[0].Type; c.Elem != tensor.Bool && c.Elem != tensor.Invalid {
 			return nil, fmt.Errorf("condition is %v, expected bool", c)

@@ -284,6 +284,7 @@ var _ = define(ir.Op{
 		{Name: "exclusive", Kind: ir.IntAttr, Default: int64(0), Doc: "1: the sum ends before the element, so that the first is 0"},
 		{Name: "reverse", Kind: ir.IntAttr, Default: int64(0), Doc: "1: from the end"},
 	},
+	Grad: gradCumSum,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := wantNumbers(n, 0); err != nil {
 			return nil, err

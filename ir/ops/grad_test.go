@@ -33,13 +33,22 @@ func random(seed uint64, lo, hi float64, shape ...int) *tensor.Tensor {
 	return tensor.Of(x, shape...)
 }
 
+// straight are the operators whose gradient is not their derivative: gradients pass
+// straight through their steps. Tests of their own say what they should be.
+var straight = map[string]bool{"thriftc.Quant": true, "thriftc.BipolarQuant": true, "thriftc.BitQuant": true}
+
 // TestGrad compares the gradient of every operator that has one with central
-// differences in f64. An operator with a gradient must have a case.
+// differences in f64. An operator without a
+// gradient must say why, and one with a gradient must have a case.
 func TestGrad(t *testing.T) {
 	for _, op := range Table().Ops() {
 		cases := gradCases[op.Name]
 		switch {
 		case op.Infer == nil:
+			continue
+		case op.Grad == nil && op.NoGrad == "":
+			t.Errorf("%s has neither a gradient nor a reason why it has none", op.Name)
+		case straight[op.Name]:
 			continue
 		case op.Grad != nil && (op.NoGrad != "" || len(cases) == 0):
 			t.Errorf("%s has a gradient but no case, or says why it has none", op.Name)
@@ -140,5 +149,45 @@ func checkGrad(t *testing.T, op *ir.Op, c gradCase, seed uint64) {
 				t.Errorf("input %d, element %d: gradient %v, differences give %v", i, j, got, want)
 			}
 		}
+	}
+}
+
+// The gradient of Quant is straight through inside the range, and that of the scale is
+// what LSQ says; that of BipolarQuant is straight through up to 1.
+func TestStraightThrough(t *testing.T) {
+	x := tensor.Of([]float64{-9, -4.1, -0.6, 0.2, 1.3, 3.4, 3.6, 8}, 8)
+	run := func(op string, in ...*tensor.Tensor) (dx, ds []float64) {
+		r := ir.NewRewriter(ir.NewGraph("g", Table()))
+		vs := []*ir.Value{r.Input("x", ir.TypeOf(in[0])), r.Input("s", ir.TypeOf(in[1]))}
+		for _, c := range in[2:] {
+			vs = append(vs, r.Const("c", c))
+		}
+		y := r.Must1("Mul", "", nil, r.Must1(op, "", nil, vs...), r.Const("w", tensor.Of([]float64{1, 2, 3, 4, 5, 6, 7, 8}, 8)))
+		grads, err := Gradients(r, y, vs[:2], nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetOutputs(grads...)
+		out, err := ir.Eval(t.Context(), r.Graph(), in[:2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out[0].Float64s(), out[1].Float64s()
+	}
+	// 3 bits, scale 0.5 and zero point 1: t = 2x + 1 lies in −4…3 for x from −2.5 to 1
+	dx, ds := run("thriftc.Quant", x, tensor.Scalar(0.5), tensor.Scalar(1.0), tensor.Scalar(3.0))
+	if want := []float64{0, 0, 3, 4, 0, 0, 0, 0}; !slices.Equal(dx, want) {
+		t.Errorf("Quant passes %v, want %v", dx, want)
+	}
+	// q − z is −5, −5, −1, 0, 2, 2, 2, 2, from which x/scale is taken inside
+	if want := -5*1 - 5*2 + (-1+1.2)*3 + (0-0.4)*4 + 2*(5+6+7+8); math.Abs(ds[0]-want) > 1e-12 {
+		t.Errorf("the scale gets %v, want %v", ds[0], want)
+	}
+	dx, ds = run("thriftc.BipolarQuant", x, tensor.Scalar(0.5))
+	if want := []float64{0, 0, 3, 4, 0, 0, 0, 0}; !slices.Equal(dx, want) {
+		t.Errorf("BipolarQuant passes %v, want %v", dx, want)
+	}
+	if want := float64(-1 - 2 - 3 + 4 + 5 + 6 + 7 + 8); ds[0] != want {
+		t.Errorf("the scale gets %v, want %v", ds[0], want)
 	}
 }

@@ -64,6 +64,7 @@ var _ = define(ir.Op{
 	Name: "NegativeLogLikelihoodLoss", Since: 12,
 	Doc: "The loss of log-probabilities given the right classes." + lossDoc,
 	In:  "input, target, weight?", Out: "loss", Attrs: lossSpecs,
+	Grad: gradLoss,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		t, err := inferLoss(n)
 		return []ir.Type{t}, err
@@ -81,6 +82,7 @@ var _ = define(ir.Op{
 	Name: "SoftmaxCrossEntropyLoss", Since: 12,
 	Doc: "The loss of scores given the right classes: log_prob is their LogSoftmax along dimension 1." + lossDoc,
 	In:  "scores, labels, weights?", Out: "output, log_prob?", Attrs: lossSpecs,
+	Grad: gradLoss,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		t, err := inferLoss(n)
 		return []ir.Type{t, n.In[0].Type.WithElem(n.In[0].Type.Elem)}, err

@@ -85,3 +85,48 @@ func gradMoved(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error
 	last := b.add("Reshape", nil, b.add("Add", nil, size, i64(1)), b.ints(1))
 	return b.done(b.reshapeTo(b.add("Slice", nil, all, b.ints(1), last), x))
 }
+
+func gradCumSum(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {
+	b := backprop{r: r, n: n}
+	a := b.copyAttrs("exclusive")
+	a.Set("reverse", int64(1-n.Int("reverse")))
+	return b.done(b.add("CumSum", a, dout[0], n.In[1]))
+}
+
+func gradTopK(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {
+	b := backprop{r: r, n: n}
+	return b.done(b.add("ScatterElements", ir.MakeAttrs("axis", n.Int("axis")), b.zeros(n.In[0]), n.Out[1], dout[0]))
+}
+
+// gradScatter serves ScatterElements and ScatterND. Of several updates of one
+// place without a reduction all get the gradient, though only the last counts.
+func gradScatter(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {
+	b := backprop{r: r, n: n}
+	gather := map[string]string{"ScatterElements": "GatherElements", "ScatterND": "GatherND"}[n.Op.Name]
+	du := b.add(gather, b.copyAttrs("axis"), dout[0], n.In[1])
+	switch red := n.Str("reduction"); red {
+	case "add":
+		return b.done(dout[0], nil, du)
+	case "none":
+		return b.done(b.add(n.Op.Name, b.copyAttrs("axis"), dout[0], n.In[1], b.zeros(n.In[2])), nil, du)
+	default:
+		return b.done(b.fail("reduction %s has no gradient", red))
+	}
+}
+
+func gradMaxUnpool(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {
+	b := backprop{r: r, n: n}
+	if n.Input(2) != nil {
+		return b.done(b.fail("with output_shape it has no gradient"))
+	}
+	flat := func(v *ir.Value) *ir.Value { return b.add("Reshape", nil, v, b.ints(-1)) }
+	return b.done(b.reshapeTo(b.add("GatherElements", nil, flat(dout[0]), flat(n.In[1])), n.In[0]))
+}
+
+func gradResize(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {
+	if n.Str("mode") != "nearest" || n.Str("coordinate_transformation_mode") == "tf_crop_and_resize" {
+		b := backprop{r: r, n: n}
+		return b.done(b.fail("only mode nearest without cropping has a gradient"))
+	}
+	return gradMoved(r, n, dout)
+}

@@ -68,6 +68,7 @@ var _ = define(ir.Op{
 	Doc: "Normalises every channel of every sample over its spatial positions: " + normDoc,
 	In:  "input, scale, B", Out: "output",
 	Attrs: []ir.AttrSpec{epsilonSpec},
+	Grad:  gradGroupNorm,
 	Infer: func(n *ir.Node) ([]ir.Type, error) { return sameTypeOf(n, wantChannels(n)) },
 	Cost:  normCost,
 	Eval: func(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
@@ -88,6 +89,7 @@ var _ = define(ir.Op{
 	},
 	Import: importGroupNorm,
 	Export: exportGroupNorm,
+	Grad:   gradGroupNorm,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := wantChannels(n); err != nil {
 			return nil, err
@@ -191,6 +193,7 @@ if there is a B, and every other operation rounded.`,
 		{Name: "stash_type", Kind: ir.IntAttr, Default: int64(1), Doc: "the ONNX type of Mean and InvStdDev: 1 (f32); computing is in f32 too, in f64 for f64"},
 	},
 	Export: exportLayerNorm,
+	Grad:   gradLayerNorm,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		axis, err := wantTail(n)
 		if err != nil {
@@ -316,6 +319,7 @@ and i = 1/√(mean + ε), y = (x·i)·scale, every operation rounded.`,
 		v := e.add("Div", nil, n.In[0], e.add("Sqrt", nil, e.add("Add", nil, square, e.number(float64(n.Float("epsilon"))))))
 		return e.become("Mul", nil, v, n.In[1])
 	},
+	Grad: gradLayerNorm,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		_, err := wantTail(n)
 		return sameTypeOf(n, err)
@@ -361,6 +365,7 @@ deviation are added in the order of reductions (f32.Sum), and every operation is
 rounded.`,
 	In: "X", Out: "Y",
 	Attrs: []ir.AttrSpec{{Name: "axes", Kind: ir.IntsAttr, Default: []int64{0, 2, 3}, Doc: "the dimensions over which to normalise"}},
+	Grad:  gradMeanVariance,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if x := n.In[0].Type; !x.Unranked {
 			if _, err := axesOf(n.Ints("axes"), x.Rank()); err != nil {

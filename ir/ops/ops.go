@@ -18,6 +18,9 @@ var defined []*ir.Op
 // define adds an operator to the table; it is called by the package's
 // variable declarations only.
 func define(o ir.Op) *ir.Op {
+	if o.Grad == nil && o.NoGrad == "" {
+		o.NoGrad = noGradient[o.Name]
+	}
 	defined = append(defined, &o)
 	return &o
 }

@@ -272,6 +272,7 @@ powers are rounded before they are added in row-major order.`,
 		r.DeleteAttr(n, "ceil_mode")
 		return exportUndilated(18)(r, n, opset)
 	},
+	Grad: gradLpPool,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := wantNorm(n); err != nil {
 			return nil, err
@@ -390,7 +391,7 @@ var (
 	_ = globalPool(ir.Op{Name: "GlobalMaxPool", Since: 1, Elements: ir.Selected, Grad: gradGlobalMaxPool,
 		Doc: "The greatest element over all spatial positions, compared in row-major order; a NaN counts only as the first.",
 	}, greatest[float32], greatest[float64])
-	_ = globalPool(ir.Op{Name: "GlobalLpPool", Since: 2, Attrs: []ir.AttrSpec{pSpec},
+	_ = globalPool(ir.Op{Name: "GlobalLpPool", Since: 2, Grad: gradGlobalLpPool, Attrs: []ir.AttrSpec{pSpec},
 		Doc: "The p-norm over all spatial positions: the powers are rounded, then added in the order of reductions (f32.Sum).",
 	}, lpNorm[float32], lpNorm[float64])
 )

@@ -37,6 +37,43 @@ func gradGlobalAveragePool(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.
 	return b.done(b.add("thriftc.AveragePoolGrad", ir.MakeAttrs("kernel_shape", s, "spatial", s), dout[0]))
 }
 
+// powerSlope returns the derivative of |x|ᵖ/p with respect to x, the first factor of a
+// norm's gradient, and d·y^(1−p), the second.
+func (b *backprop) powerSlope(d, x, y *ir.Value) (first, second *ir.Value) {
+	p := b.n.Int("p")
+	if p == 1 {
+		return b.fn("Sign", x), d
+	}
+	first, second = x, b.over(d, y)
+	if p > 2 {
+		first = b.times(x, b.add("Pow", nil, b.fn("Abs", x), b.number(x, float64(p-2))))
+		second = b.over(d, b.add("Pow", nil, y, b.number(x, float64(p-1))))
+	}
+	return first, second
+}
+
+func gradGlobalLpPool(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {
+	b := backprop{r: r, n: n}
+	first, second := b.powerSlope(dout[0], n.In[0], n.Out[0])
+	return b.done(b.times(first, second))
+}
+
+func gradLpPool(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {
+	b := backprop{r: r, n: n}
+	if n.Int("ceil_mode") != 0 {
+		return b.done(b.fail("with ceil_mode it has no gradient"))
+	}
+	first, second := b.powerSlope(dout[0], n.In[0], n.Out[0])
+	a := b.copyAttrs("kernel_shape", "auto_pad", "dilations", "pads", "strides")
+	a.Set("spatial", b.spatial(n.In[0]))
+	a.Set("count_include_pad", int64(1))
+	taps := 1.0 // by which the mean divides
+	for _, k := range n.Ints("kernel_shape") {
+		taps *= float64(k)
+	}
+	return b.done(b.times(first, b.scaled(b.add("thriftc.AveragePoolGrad", a, second), taps)))
+}
+
 var _ = define(ir.Op{
 	Name: "thriftc.MaxPoolGrad",
 	Doc: `The gradient of MaxPool: every element of dY is added to the element of X that its
@@ -82,7 +119,6 @@ window took, in row-major order of dY.`,
 		}
 		return one(maxPoolGrad(n, in, float32(math.Inf(-1))))
 	},
-	NoGrad: "a gradient of first order",
 })
 
 func maxPoolGrad[T float](n *ir.Node, in []*tensor.Tensor, least T) (*tensor.Tensor, error) {

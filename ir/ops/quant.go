@@ -15,6 +15,14 @@ type quantSpec struct {
 	beforeRound bool // the zero point is added before rounding
 }
 
+var quantAttrs = []ir.AttrSpec{
+	{Name: "axis", Kind: ir.IntAttr, Default: int64(1), Doc: "the dimension along which scale and zero_point run when they have more than one element"},
+	{Name: "signed", Kind: ir.IntAttr, Default: int64(1), Doc: "1: the integer is signed"},
+	{Name: "narrow", Kind: ir.IntAttr, Default: int64(0), Doc: "1: the range is one smaller, symmetric if signed"},
+	{Name: "rounding_mode", Kind: ir.StringAttr, Default: "ROUND", Doc: "ROUND (half to even), CEIL, FLOOR, UP (away from zero), DOWN (toward zero), HALF_UP (half away from zero), HALF_DOWN (half toward zero)"},
+	{Name: "zero_point_order", Kind: ir.StringAttr, Default: "after_round", Doc: "after_round or before_round"},
+}
+
 var _ = define(ir.Op{
 	Name: "thriftc.Quant",
 	Doc: `Rounds x to the grid of a bits-wide integer and back: fake quantisation.
@@ -37,50 +45,20 @@ be whole in the order "after_round".`,
 		}
 		return 0
 	},
-	Attrs: []ir.AttrSpec{
-		{Name: "axis", Kind: ir.IntAttr, Default: int64(1), Doc: "the dimension along which scale and zero_point run when they have more than one element"},
-		{Name: "signed", Kind: ir.IntAttr, Default: int64(1), Doc: "1: the integer is signed"},
-		{Name: "narrow", Kind: ir.IntAttr, Default: int64(0), Doc: "1: the range is one smaller, symmetric if signed"},
-		{Name: "rounding_mode", Kind: ir.StringAttr, Default: "ROUND", Doc: "ROUND (half to even), CEIL, FLOOR, UP (away from zero), DOWN (toward zero), HALF_UP (half away from zero), HALF_DOWN (half toward zero)"},
-		{Name: "zero_point_order", Kind: ir.StringAttr, Default: "after_round", Doc: "after_round or before_round"},
-	},
+	Attrs: quantAttrs,
+	Grad:  gradQuant,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		x := n.In[0].Type
 		if !x.Elem.IsFloat() {
 			return nil, fmt.Errorf("x is %v, expected floating point", x)
 		}
-		for i, what := range []string{"scale", "zero_point"} {
-			t := n.In[i+1].Type
-			if t.Elem != x.Elem {
-				return nil, fmt.Errorf("%s is %v, expected the element type of x, %v", what, t, x.Elem)
-			}
-			if err := checkAlongAxis(what, t, x, n.Int("axis")); err != nil {
-				return nil, err
-			}
-		}
-		if b := n.In[3].Type; !b.Elem.IsFloat() || b.Rank() > 0 {
-			return nil, fmt.Errorf("bits is %v, expected a floating-point scalar", b)
-		}
-		if b := n.ConstIn(3); b != nil {
-			if _, err := wholeBits(b); err != nil {
-				return nil, err
-			}
-		}
-		if roundings[n.Str("rounding_mode")] == nil {
-			return nil, fmt.Errorf("rounding_mode is %q", n.Str("rounding_mode"))
-		}
-		if o := n.Str("zero_point_order"); o != "after_round" && o != "before_round" {
-			return nil, fmt.Errorf("zero_point_order is %q, expected after_round or before_round", o)
-		}
-		return []ir.Type{x.WithElem(x.Elem)}, nil
+		return []ir.Type{x.WithElem(x.Elem)}, checkQuant(n, 0)
 	},
 	Eval: func(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
-		bits, err := wholeBits(in[3])
+		q, err := quantSpecOf(n, in[3])
 		if err != nil {
 			return nil, err
 		}
-		lo, hi := QuantRange(bits, n.Int("signed") != 0, n.Int("narrow") != 0)
-		q := quantSpec{float64(lo), float64(hi), roundings[n.Str("rounding_mode")], n.Str("zero_point_order") == "before_round"}
 		if in[0].Elem() == tensor.F64 {
 			return fakeQuant(in, n.Int("axis"), q.apply64)
 		}
@@ -90,6 +68,46 @@ be whole in the order "after_round".`,
 	},
 	Export: exportQuant,
 })
+
+// checkQuant checks the attributes of a quantiser, and the inputs scale, zero_point and
+// bits after input at, which is x.
+func checkQuant(n *ir.Node, at int) error {
+	x := n.In[at].Type
+	for i, what := range []string{"scale", "zero_point"} {
+		t := n.In[at+i+1].Type
+		if t.Elem != x.Elem {
+			return fmt.Errorf("%s is %v, expected the element type of x, %v", what, t, x.Elem)
+		}
+		if err := checkAlongAxis(what, t, x, n.Int("axis")); err != nil {
+			return err
+		}
+	}
+	if b := n.In[at+3].Type; !b.Elem.IsFloat() || b.Rank() > 0 {
+		return fmt.Errorf("bits is %v, expected a floating-point scalar", b)
+	}
+	if b := n.ConstIn(at + 3); b != nil {
+		if _, err := wholeBits(b); err != nil {
+			return err
+		}
+	}
+	if roundings[n.Str("rounding_mode")] == nil {
+		return fmt.Errorf("rounding_mode is %q", n.Str("rounding_mode"))
+	}
+	if o := n.Str("zero_point_order"); o != "after_round" && o != "before_round" {
+		return fmt.Errorf("zero_point_order is %q, expected after_round or before_round", o)
+	}
+	return nil
+}
+
+// quantSpecOf returns the arithmetic of a quantiser of the given width.
+func quantSpecOf(n *ir.Node, width *tensor.Tensor) (quantSpec, error) {
+	bits, err := wholeBits(width)
+	if err != nil {
+		return quantSpec{}, err
+	}
+	lo, hi := QuantRange(bits, n.Int("signed") != 0, n.Int("narrow") != 0)
+	return quantSpec{float64(lo), float64(hi), roundings[n.Str("rounding_mode")], n.Str("zero_point_order") == "before_round"}, nil
+}
 
 // fakeQuant maps f over in[0] with the scale and zero point of each element.
 func fakeQuant(in []*tensor.Tensor, axis int, f func(x, s, z float64) float64) ([]*tensor.Tensor, error) {
@@ -132,6 +150,14 @@ func (q quantSpec) apply64(x, s, z float64) float64 {
 		return unsignZero(float64((q.round(q.clamp(float64(x/s)+z)) - z) * s))
 	}
 	return unsignZero(float64((q.clamp(q.round(float64(x/s))+z) - z) * s))
+}
+
+// level returns the integer of x, given x / scale and the zero point.
+func (q quantSpec) level(ratio, zero float64) float64 {
+	if q.beforeRound {
+		return q.round(q.clamp(ratio + zero))
+	}
+	return q.clamp(q.round(ratio) + zero)
 }
 
 // clamp limits t to the range; NaN becomes lo, as in ONNX Runtime.
@@ -308,6 +334,7 @@ var _ = define(ir.Op{
 	Doc: `Replaces x by its sign times scale: y = scale if x ≥ 0, otherwise −scale (NaN too).
 The meaning of QONNX BipolarQuant. scale has one element, or one per index of x along axis.`,
 	In: "x, scale", Out: "y",
+	Grad: gradBipolarQuant,
 	Bits: func(*ir.Node) int { return 1 },
 	Attrs: []ir.AttrSpec{
 		{Name: "axis", Kind: ir.IntAttr, Default: int64(1), Doc: "the dimension along which scale runs when it has more than one element"},

@@ -20,6 +20,7 @@ var _ = define(ir.Op{
 		"(toward zero for integers).",
 	Since: 19,
 	In:    "X, roi?, scales?, sizes?", Out: "Y",
+	Grad: gradResize,
 	Attrs: []ir.AttrSpec{
 		{Name: "mode", Kind: ir.StringAttr, Default: "nearest", Doc: "nearest, linear or cubic"},
 		{Name: "coordinate_transformation_mode", Kind: ir.StringAttr, Default: "half_pixel", Doc: "how an output index becomes an input coordinate: half_pixel, half_pixel_symmetric, pytorch_half_pixel, align_corners, asymmetric, tf_crop_and_resize"},

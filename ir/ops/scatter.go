@@ -20,6 +20,7 @@ var _ = define(ir.Op{
 		{Name: "axis", Kind: ir.IntAttr, Default: int64(0), Doc: "the axis, −rank…rank−1"},
 		reductionAttr,
 	},
+	Grad: gradScatter,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := elementIndices(n, 0, 1); err != nil {
 			return nil, err
@@ -58,6 +59,7 @@ var _ = define(ir.Op{
 	Since: 18,
 	In:    "data, indices, updates", Out: "output",
 	Attrs: []ir.AttrSpec{reductionAttr},
+	Grad:  gradScatter,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		d, i, u := n.In[0].Type, n.In[1].Type, n.In[2].Type
 		if r := i.Rank(); r == 0 {

@@ -20,6 +20,7 @@ var _ = define(ir.Op{
 		{Name: "sorted", Kind: ir.IntAttr, Default: int64(1), Doc: "1: sorted, best first; 0: any order (here sorted as well)"},
 		{Name: "k", Kind: ir.IntAttr, Doc: "K, before opset 10; never present in a graph"},
 	},
+	Grad: gradTopK,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := wantNumbers(n, 0); err != nil {
 			return nil, err
@@ -149,6 +150,7 @@ var _ = define(ir.Op{
 	Since: 11,
 	In:    "input, condition", Out: "output",
 	Attrs: []ir.AttrSpec{{Name: "axis", Kind: ir.IntAttr, Doc: "the axis, −rank…rank−1; absent: the input is flattened"}},
+	Grad:  gradMoved,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := wantBool(n, 1); err != nil {
 			return nil, err

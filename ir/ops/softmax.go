@@ -108,10 +108,10 @@ func importFlattening(r *ir.Rewriter, n *ir.Node, opset int) error {
 }
 
 var (
-	_ = alongAxisOp(ir.Op{Name: "Softmax",
+	_ = alongAxisOp(ir.Op{Name: "Softmax", Grad: gradSoftmax,
 		Doc: "e^(x−m)/s along axis: m is the greatest element, s the sum of the rounded exponentials in the order of reductions (f32.Sum).",
 	}, softmax[float32], softmax[float64])
-	_ = alongAxisOp(ir.Op{Name: "LogSoftmax",
+	_ = alongAxisOp(ir.Op{Name: "LogSoftmax", Grad: gradSoftmax,
 		Doc: "(x−m) − ln s along axis: m is the greatest element, s the sum of the rounded e^(x−m) in the order of reductions (f32.Sum).",
 	}, logSoftmax[float32], logSoftmax[float64])
 	_ = alongAxisOp(ir.Op{Name: "Hardmax",
@@ -169,6 +169,7 @@ are rounded, then added in the order of reductions (f32.Sum).`,
 		{Name: "axis", Kind: ir.IntAttr, Default: int64(-1), Doc: "the dimension along which to normalise"},
 		{Name: "p", Kind: ir.IntAttr, Default: int64(2), Doc: "the norm: 1 or 2"},
 	},
+	Grad: gradLpNormalization,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if x := n.In[0].Type; !x.Unranked {
 			if _, err := axisOf(n.Int("axis"), x.Rank()); err != nil {
@@ -217,6 +218,7 @@ product, the sum with bias, the power and the quotient are rounded once each.`,
 		floatAttr("alpha", 0.0001, "α"), floatAttr("beta", 0.75, "β"), floatAttr("bias", 1, "what is added to the scaled sum"),
 		{Name: "size", Kind: ir.IntAttr, Required: true, Doc: "the number of channels: ⌊(size−1)/2⌋ before x's, ⌈(size−1)/2⌉ after"},
 	},
+	Grad: gradLRN,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if x := n.In[0].Type; !x.Unranked && x.Rank() < 2 {
 			return nil, fmt.Errorf("X is %v, expected at least two dimensions", x)

@@ -33,6 +33,9 @@ func Scalar(n *ir.Node) func(float32) float32 {
 // every element of its floating-point input.
 func elementwise(o ir.Op, f func(n *ir.Node) scalar) *ir.Op {
 	o.In, o.Out, o.Infer, o.Cost = "X", "Y", floatType, perElement
+	if s := slopes[o.Name]; s != nil {
+		o.Grad = gradSlope(s)
+	}
 	o.Eval = func(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 		s := f(n)
 		return one(mapFloat(in[0], s.f32, s.f64))
@@ -85,6 +88,9 @@ func absOf[T float32 | float64](x T) T { return T(math.Abs(float64(x))) }
 // every element of its input, integer or floating point. Integers wrap.
 func numericUnary(o ir.Op, s scalar, f func(int64) int64) *ir.Op {
 	o.In, o.Out, o.Cost = "X", "Y", perElement
+	if s := slopes[o.Name]; s != nil {
+		o.Grad = gradSlope(s)
+	}
 	o.Infer = func(n *ir.Node) ([]ir.Type, error) {
 		if x := n.In[0].Type; !x.Elem.IsFloat() && !x.Elem.IsInt() {
 			return nil, fmt.Errorf("X is %v, expected numbers", x)

@@ -18,6 +18,7 @@ larger than that shape, zeros follow at the end of each dimension.`,
 		{Name: "pads", Kind: ir.IntsAttr, Doc: "the padding of the pooling; 0 if absent"},
 		{Name: "strides", Kind: ir.IntsAttr, Doc: "the strides of the pooling; 1 if absent"},
 	},
+	Grad: gradMaxUnpool,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		x, at := n.In[0].Type, n.In[1].Type
 		if err := wantFloat(n, 0); err != nil {
