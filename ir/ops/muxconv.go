@@ -243,7 +243,7 @@ channel c of X at the tap P[c] of the kernel's window at o, counted in row-major
 order, and 0 where that lies in the padding. It is the depthwise convolution whose
 kernels have a single 1; with a convolution of 1×1 after it, a shift layer
 (arXiv 1905.12300).`,
-	In: "X, P", Out: "Y", Elements: ir.Moved,
+	In: "X, P", Out: "Y", Elements: ir.Moved, Grad: gradMoved,
 	Attrs:  muxSpecs,
 	Import: importWindow,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {

@@ -22,7 +22,7 @@ var noGradient = func() map[string]string {
 			SplitToSequence`},
 		{"gradients through time are not built; unrolled into simple operators the layer has one", "GRU LSTM RNN"},
 		{"its gradient is not built", "AffineGrid Col2Im DFT DeformConv Det GridSample MaxRoiPool RoiAlign STFT Unique"},
-		{"its gradient is not built; train the Conv that it stands for", "thriftc.MuxConv thriftc.Shift"},
+		{"its gradient is not built; train the Conv that it stands for", "thriftc.MuxConv"},
 		{"reading replaces it", `finn.custom_op.general.BipolarQuant finn.custom_op.general.IntQuant finn.custom_op.general.Quant
 			finn.custom_op.general.Trunc onnx.brevitas.BipolarQuant onnx.brevitas.IntQuant onnx.brevitas.Quant onnx.brevitas.Trunc
 			qonnx.custom_op.general.BipolarQuant qonnx.custom_op.general.IntQuant qonnx.custom_op.general.Quant
