@@ -11,7 +11,7 @@ var noGradient = func() map[string]string {
 		{"its results are not floating-point numbers", `And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor
 			ConvInteger DynamicQuantizeLinear Equal Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual MatMulInteger
 			NonMaxSuppression NonZero Not Or QuantizeLinear RegexFullMatch SequenceLength Shape Size StringNormalizer Xor
-			thriftc.Lookup thriftc.QAdd thriftc.QAveragePool thriftc.QConv thriftc.QGemm thriftc.QGlobalAveragePool`},
+			thriftc.Lookup thriftc.QAdd thriftc.QAveragePool thriftc.QConv thriftc.QGemm thriftc.QGlobalAveragePool thriftc.QMuxConv`},
 		{"it is a step function, whose derivative is 0 wherever it has one; thriftc.Quant passes gradients straight through",
 			"Ceil Floor Hardmax Round Sign thriftc.Trunc"},
 		{"it makes constants; what numbers it takes count as given", `BlackmanWindow ConstantOfShape EyeLike HammingWindow HannWindow
@@ -27,6 +27,7 @@ var noGradient = func() map[string]string {
 			finn.custom_op.general.Trunc onnx.brevitas.BipolarQuant onnx.brevitas.IntQuant onnx.brevitas.Quant onnx.brevitas.Trunc
 			qonnx.custom_op.general.BipolarQuant qonnx.custom_op.general.IntQuant qonnx.custom_op.general.Quant
 			qonnx.custom_op.general.Trunc`},
+		{"it is part of what gradients are used for", "thriftc.AdamUpdate thriftc.MovingAverage thriftc.Norm thriftc.SGDUpdate"},
 		{"a gradient of first order", `thriftc.BitQuantGrad thriftc.MaxPoolGrad thriftc.BatchNormTrainGrad thriftc.QuantGrad`},
 	} {
 		for name := range strings.FieldsSeq(g.names) {
