@@ -22,6 +22,7 @@ var families = map[string]func(v isa){
 	"tile": isa.tiles,
 	"conv": isa.convTiles,
 	"mux":  isa.muxes,
+	"i8":   isa.bytes,
 	"rows": func(v isa) {
 		v.rows()
 		v.even()

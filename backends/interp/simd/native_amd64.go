@@ -12,7 +12,8 @@ func nativeSets() []*Set {
 			Name: "avx2", Lanes: 8, Rows: 4, Vectors: 3,
 			conv: convAVX2, peak: peakAVX2, depthwise: depthwiseAVX2,
 			winoIn: winoInAVX2, winoOut: winoOutAVX2,
-			mux: muxAVX2,
+			mux:   muxAVX2,
+			bytes: bytesAVX2,
 			tiles: [][]tile{
 				{tile1x1AVX2, tile1x2AVX2, tile1x3AVX2, tile1x4AVX2},
 				{tile2x1AVX2, tile2x2AVX2, tile2x3AVX2},
@@ -30,6 +31,7 @@ func nativeSets() []*Set {
 			conv: convAVX512, peak: peakAVX512, depthwise: depthwiseAVX512,
 			winoIn: winoInAVX512, winoOut: winoOutAVX512,
 			mux: muxAVX512, muxHalf: muxAVX2,
+			bytes: bytesFor(),
 			tiles: [][]tile{
 				{tile1x1AVX512, tile1x2AVX512, tile1x3AVX512, tile1x4AVX512},
 				{tile2x1AVX512, tile2x2AVX512, tile2x3AVX512},

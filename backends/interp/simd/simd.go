@@ -8,6 +8,7 @@ package simd
 //go:generate sh ../asm/generate.sh mux
 //go:generate sh ../asm/generate.sh rows
 //go:generate sh ../asm/generate.sh conv
+//go:generate sh ../asm/generate.sh i8
 
 import (
 	"fmt"
@@ -39,6 +40,7 @@ type Set struct {
 	muxHalf   []func(m *uint64) // the same for vectors of 8 lanes where others have 16
 
 	winoIn, winoOut func(t *uint64)
+	bytes           byteKernels
 
 	add, sub, mul, max   func(n int, dst, x, y *float32)
 	addScalar, mulScalar func(n int, dst, x *float32, s float32)
@@ -54,7 +56,8 @@ const Wide = 4
 
 // Portable is the kernels in Go, which run everywhere.
 var Portable = &Set{
-	Name: "portable", Lanes: 8, Rows: 4, Vectors: 3,
+	bytes: portableBytes,
+	Name:  "portable", Lanes: 8, Rows: 4, Vectors: 3,
 	conv:      [][]func(*uint64){portableTiles(1, 6, false), portableTiles(2, 4, false)},
 	depthwise: portableTiles(1, 6, true),
 	mux:       portableMux(),

@@ -1,0 +1,314 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// The words of simd.ByteTile, in order.
+const (
+	byteX = 8 * iota
+	byteW
+	byteY
+	byteOff
+	byteK
+	byteDist
+	byteWBlock
+	byteYBlock
+	byteYDist
+	byteFlags
+	byteBias
+	byteMult
+	byteLimits // two floats
+	byteZero   // an int32
+)
+
+// flagSums of simd.ByteTile: the sums themselves are stored.
+const flagSums = 1
+
+// magic is 1.5·2²³: a float of that size has steps of one, so that adding it rounds to whole numbers.
+const magic = 0x4b400000
+
+// bytes writes the kernels for integers of 8 bits.
+func (v isa) bytes() {
+	if v.lanes == 16 {
+		for i, most := range []int{14, 14, 9, 6} {
+			for p := 1; p <= most; p++ {
+				v.byteTile(fmt.Sprintf("byteConv%dx%d", i+1, p), i+1, p, (*byteConv).dense)
+			}
+		}
+		for p := 1; p <= 8; p++ {
+			v.byteTile(fmt.Sprintf("byteDepthwise%d", p), 1, p, (*byteConv).depthwise)
+		}
+		for p := 2; p <= 14; p += 2 {
+			v.byteTile(fmt.Sprintf("bytePairs%d", p), 1, p, (*byteConv).pairs)
+		}
+		v.bytePeak()
+	} else {
+		for p := 1; p <= 2; p++ {
+			v.byteTile(fmt.Sprintf("byteConv1x%d", p), 1, p, (*byteConv).denseWords)
+		}
+		v.byteTile("byteDepthwise1", 1, 1, (*byteConv).depthwiseWords)
+	}
+	v.byteRows()
+}
+
+// byteConv is what the parts of a tile of bytes share.
+type byteConv struct{ conv }
+
+func (v isa) byteTile(name string, blocks, pixels int, sums func(*byteConv)) {
+	TEXT(name+v.name, NOSPLIT, "func(t *uint64)")
+	Pragma("noescape")
+	c := &byteConv{conv{isa: v, blocks: blocks, pixels: pixels}}
+	c.t = Load(Param("t"), GP64())
+	vectors := blocks
+	if v.lanes == 8 {
+		vectors = 4 // four channels of the output each, in two halves
+	}
+	for range vectors {
+		row := make([]reg.VecVirtual, pixels)
+		for p := range row {
+			row[p] = v.vec()
+			v.zero(row[p])
+		}
+		c.acc = append(c.acc, row)
+	}
+	k := c.word(byteK)
+	TESTQ(k, k)
+	JZ(LabelRef("store"))
+	sums(c)
+	Label("store")
+	if v.lanes == 16 {
+		c.storeBytes()
+	} else {
+		c.storeHalves()
+	}
+	VZEROUPPER()
+	RET()
+}
+
+// taps runs body for every step of K, with the input pointers moved to it and
+// the weights' pointer moved by size after it.
+func (c *byteConv) taps(moving []reg.Register, w reg.Register, size int, body func()) {
+	k, off := c.word(byteK), c.word(byteOff)
+	Label("loop")
+	step := GP64()
+	MOVQ(Mem{Base: off}, step)
+	for _, r := range moving {
+		ADDQ(step, r)
+	}
+	body()
+	ADDQ(Imm(uint64(size)), w)
+	ADDQ(Imm(8), off)
+	DECQ(k)
+	JNZ(LabelRef("loop"))
+}
+
+// dense adds the products of four input channels, broadcast, with 16 output channels.
+func (c *byteConv) dense() {
+	moving, at := c.pixelAt(c.word(byteX), c.word(byteDist))
+	w := c.blocksAt(c.word(byteW), c.wordIf(c.blocks > 1, byteWBlock))
+	c.taps(moving, w.base, 64, func() {
+		weights := make([]reg.VecVirtual, c.blocks)
+		for i := range weights {
+			weights[i] = ZMM()
+			VMOVDQU32(c.mem(w, i), weights[i])
+		}
+		for p := range c.pixels {
+			x := ZMM()
+			VPBROADCASTD(at[p], x)
+			for i, wi := range weights {
+				VPDPBUSD(wi, x, c.acc[i][p])
+			}
+		}
+	})
+}
+
+// byteOrder is the table of order, once it is written.
+var byteOrder Mem
+
+// order loads the byte order that takes four pixels of 16 channels to 16
+// channels of four pixels.
+func (c *byteConv) order() reg.VecVirtual {
+	if byteOrder.Base == nil {
+		byteOrder = GLOBL("byteOrder", RODATA|NOPTR)
+		for i := range 64 {
+			DATA(i, U8(i%4*16+i/4))
+		}
+	}
+	order := ZMM()
+	VMOVDQU32(byteOrder, order)
+	return order
+}
+
+// depthwise adds, for every channel, the products of four neighbouring pixels.
+func (c *byteConv) depthwise() {
+	order := c.order()
+	moving, at := c.pixelAt(c.word(byteX), c.word(byteDist))
+	w := c.word(byteW)
+	c.taps(moving, w, 64, func() {
+		wi := ZMM()
+		VMOVDQU32(Mem{Base: w}, wi)
+		for p := range c.pixels {
+			x := ZMM()
+			VPERMB(at[p], order, x)
+			VPDPBUSD(wi, x, c.acc[0][p])
+		}
+	})
+}
+
+// pairs is depthwise for kernels at most three wide and stride 1: four
+// pixels serve two outputs, with the weights one place on for the second.
+func (c *byteConv) pairs() {
+	order := c.order()
+	x := c.word(byteX)
+	w := c.word(byteW)
+	c.taps([]reg.Register{x}, w, 128, func() {
+		w0, w1 := ZMM(), ZMM()
+		VMOVDQU32(Mem{Base: w}, w0)
+		VMOVDQU32(Mem{Base: w, Disp: 64}, w1)
+		for p := 0; p < c.pixels; p += 2 {
+			y := ZMM()
+			VPERMB(Mem{Base: x, Disp: 16 * p}, order, y)
+			VPDPBUSD(w0, y, c.acc[0][p])
+			VPDPBUSD(w1, y, c.acc[0][p+1])
+		}
+	})
+}
+
+// storeBytes adds the bias and stores sums or requantised bytes.
+func (c *byteConv) storeBytes() {
+	bias := c.word(byteBias)
+	for i, row := range c.acc {
+		b := ZMM()
+		VMOVDQU32(Mem{Base: bias, Disp: 64 * i}, b)
+		for _, a := range row {
+			VPADDD(b, a, a)
+		}
+	}
+	TESTQ(U32(flagSums), c.word(byteFlags))
+	JZ(LabelRef("requantise"))
+	c.eachOutput(byteY, byteYBlock, byteYDist, func(m Mem, a reg.VecVirtual) { VMOVDQU32(a, m) })
+	VZEROUPPER()
+	RET()
+
+	Label("requantise")
+	mult, big := c.word(byteMult), c.roundingOffset()
+	for i, row := range c.acc {
+		m := ZMM()
+		VMOVUPS(Mem{Base: mult, Disp: 64 * i}, m)
+		for _, a := range row {
+			VCVTDQ2PS(a, a)
+			VFMADD213PS(big, m, a)
+			VMAXPS_BCST(Mem{Base: c.t, Disp: byteLimits}, a, a)
+			VMINPS_BCST(Mem{Base: c.t, Disp: byteLimits + 4}, a, a)
+			VPADDD_BCST(Mem{Base: c.t, Disp: byteZero}, a, a)
+		}
+	}
+	c.eachOutput(byteY, byteYBlock, byteYDist, func(m Mem, a reg.VecVirtual) { VPMOVDB(a, m) })
+}
+
+// roundingOffset returns a vector of magic.
+func (v isa) roundingOffset() reg.VecVirtual {
+	r, big := GP32(), v.vec()
+	MOVL(U32(magic), r)
+	if v.lanes == 16 {
+		VPBROADCASTD(r, big)
+		return big
+	}
+	VMOVD(r, big.AsX())
+	VPBROADCASTD(big.AsX(), big)
+	return big
+}
+
+// denseWords is dense with 16-bit products: a sum of an output channel lies in two lanes.
+func (c *byteConv) denseWords() {
+	moving, at := c.pixelAt(c.word(byteX), c.word(byteDist))
+	w := c.word(byteW)
+	c.taps(moving, w, 64, func() {
+		x := make([]reg.VecVirtual, c.pixels)
+		for p := range x {
+			x[p] = YMM()
+			VPBROADCASTD(at[p], x[p].AsX())
+			VPMOVZXBW(x[p].AsX(), x[p])
+		}
+		for i := range c.acc {
+			wi := YMM()
+			VPMOVSXBW(Mem{Base: w, Disp: 16 * i}, wi)
+			for p := range x {
+				y := YMM()
+				VPMADDWD(wi, x[p], y)
+				VPADDD(y, c.acc[i][p], c.acc[i][p])
+			}
+		}
+	})
+}
+
+// depthwiseWords is depthwise with 16-bit products.
+func (c *byteConv) depthwiseWords() {
+	x, w := c.word(byteX), c.word(byteW)
+	c.taps([]reg.Register{x}, w, 64, func() {
+		var px [4]reg.VecVirtual
+		for j := range px {
+			px[j] = XMM()
+			VMOVDQU(Mem{Base: x, Disp: 16 * j}, px[j])
+		}
+		var two [2][2]reg.VecVirtual // pixels 0 and 1, 2 and 3; low and high channels
+		for j := range two {
+			two[j] = [2]reg.VecVirtual{XMM(), XMM()}
+			VPUNPCKLBW(px[2*j+1], px[2*j], two[j][0])
+			VPUNPCKHBW(px[2*j+1], px[2*j], two[j][1])
+		}
+		for i := range c.acc {
+			q := XMM()
+			if i%2 == 0 {
+				VPUNPCKLWD(two[1][i/2], two[0][i/2], q)
+			} else {
+				VPUNPCKHWD(two[1][i/2], two[0][i/2], q)
+			}
+			y, wi := YMM(), YMM()
+			VPMOVZXBW(q, y)
+			VPMOVSXBW(Mem{Base: w, Disp: 16 * i}, wi)
+			VPMADDWD(wi, y, y)
+			VPADDD(y, c.acc[i][0], c.acc[i][0])
+		}
+	})
+}
+
+// storeHalves joins the two lanes of each channel, adds the bias and stores the sums.
+func (c *byteConv) storeHalves() {
+	bias, y, dist := c.word(byteBias), c.word(byteY), c.word(byteYDist)
+	c.perPixel(y, dist, func(p int) {
+		for i := 0; i < 4; i += 2 {
+			a := c.acc[i][p]
+			VPHADDD(c.acc[i+1][p], a, a)
+			VPERMQ(Imm(0xd8), a, a)
+			VPADDD(Mem{Base: bias, Disp: 16 * i}, a, a)
+			VMOVDQU(a, Mem{Base: y, Disp: 16 * i})
+		}
+	})
+}
+
+// bytePeak writes n rounds of byte products on registers alone.
+func (v isa) bytePeak() {
+	TEXT("bytePeak"+v.name, NOSPLIT, "func(n int)")
+	n := Load(Param("n"), GP64())
+	acc := make([]reg.VecVirtual, peakSums)
+	for i := range acc {
+		acc[i] = v.vec()
+		v.zero(acc[i])
+	}
+	x := v.vec()
+	v.zero(x)
+	Label("loop")
+	for _, a := range acc {
+		VPDPBUSD(x, x, a)
+	}
+	DECQ(n)
+	JNZ(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}
