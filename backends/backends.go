@@ -42,6 +42,11 @@ type Executable interface {
 	// Then it updates the parameters that the graph changes (Graph.Updates).
 	// Cancelling ctx makes it return early with ctx's error and nothing updated.
 	Run(ctx context.Context, in []*tensor.Tensor) ([]*tensor.Tensor, error)
+	// RunInto is Run into the tensors of out, which have the types of the outputs
+	// and share no memory with in. Once it has run with inputs of the same shapes
+	// it allocates nothing where kernels compute every node. The graph must not
+	// change parameters.
+	RunInto(ctx context.Context, in, out []*tensor.Tensor) error
 	// Close releases the executable's threads and memory.
 	Close()
 }

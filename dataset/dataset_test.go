@@ -17,6 +17,7 @@ import (
 	"strings"
 	"testing"
 
+	"thriftc/backends"
 	"thriftc/ir"
 	"thriftc/ir/onnxio"
 	"thriftc/ir/tensor"
@@ -495,7 +496,10 @@ func TestFixedBatch(t *testing.T) {
 
 // fakeModel scores class c of sample x with −|x − c|, so that the label wins,
 // except for every third sample, whose scores are all equal.
-type fakeModel struct{ classes int }
+type fakeModel struct {
+	backends.Executable
+	classes int
+}
 
 func (f fakeModel) Run(_ context.Context, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 	n := in[0].Shape()[0]
@@ -519,12 +523,12 @@ func TestEvaluate(t *testing.T) {
 	}
 	// Samples 0, 3, 6, 9 tie: class 0 wins, and 3 is among the five lowest classes.
 	for _, batch := range []int{1, 5, 100} {
-		got, err := Evaluate(context.Background(), fakeModel{12}, src, batch)
+		got, err := Evaluate(context.Background(), fakeModel{classes: 12}, src, batch)
 		if want := (Accuracy{9. / 12, 10. / 12, 12}); err != nil || got != want {
 			t.Errorf("batch %d: %v, %v; want %v", batch, got, err, want)
 		}
 	}
-	if _, err := Evaluate(context.Background(), fakeModel{11}, src, 4); err == nil || !strings.Contains(err.Error(), "label 11, the model has 11 outputs") {
+	if _, err := Evaluate(context.Background(), fakeModel{classes: 11}, src, 4); err == nil || !strings.Contains(err.Error(), "label 11, the model has 11 outputs") {
 		t.Errorf("label out of range: %v", err)
 	}
 }

@@ -3,65 +3,55 @@ package interp
 import (
 	"cmp"
 	"slices"
-
-	"thriftc/ir/tensor"
 )
 
-// layOut decides for every result of a kernel where in the arena it lies, and
-// after which step each value is dropped. Results lie in the arena unless the
-// caller may still hold them after the run: the graph's outputs, and what may
-// share memory with them.
+// layOut decides where in the arena each result lies, and after which step each
+// tensor is dropped.
 func (p *plan) layOut() {
-	const never = -1
-	last := make([]int, len(p.values)) // the last step that needs the value's memory
-	for v := range last {
-		last[v] = never
+	last := make([]int, len(p.slots)) // the last step that needs the slot's memory
+	for i := range last {
+		last[i] = -1
 	}
-	escapes := make([]bool, len(p.values))
-	for _, v := range p.outputs {
-		escapes[v], last[v] = true, len(p.steps)
+	for _, o := range p.outputs {
+		last[o.slot] = len(p.steps)
 	}
 	for i, s := range slices.Backward(p.steps) {
-		until, escaping := i, false
-		if s.kind != computed {
-			for _, pl := range s.out {
-				if pl.value >= 0 {
-					until = max(until, last[pl.value])
-					escaping = escaping || escapes[pl.value]
+		until := i
+		if s.kind != computed { // the results may share memory with the inputs
+			for _, k := range s.out {
+				if k >= 0 {
+					until = max(until, last[k])
 				}
 			}
 		}
-		for _, v := range s.in {
-			if v >= 0 {
-				last[v] = max(last[v], until)
-				escapes[v] = escapes[v] || escaping
+		for _, k := range s.in {
+			if k >= 0 {
+				last[k] = max(last[k], until)
 			}
 		}
 	}
 	var blocks []*block
 	for i := range p.steps {
 		s := &p.steps[i]
-		for j := range s.out {
-			pl := &s.out[j]
-			if pl.value < 0 {
+		for _, k := range s.out {
+			if k < 0 {
 				continue
 			}
-			until := max(last[pl.value], i)
-			if until < len(p.steps) {
-				p.steps[until].drop = append(p.steps[until].drop, pl.value)
+			until := max(last[k], i)
+			if until < len(p.steps) && s.kind != computed {
+				p.steps[until].drop = append(p.steps[until].drop, k)
 			}
-			if s.kind == computed && pl.elem == tensor.F32 && !escapes[pl.value] {
-				if n, err := tensor.NumElems(pl.shape); err == nil && n <= tensor.MaxBytes/4 {
-					blocks = append(blocks, &block{from: i, to: until, size: (n + slack + 15) &^ 15, offset: &pl.offset})
-				}
+			if t := &p.slots[k]; t.memory == inArena {
+				blocks = append(blocks, &block{from: i, to: until, size: (t.floats() + 15) &^ 15, offset: &t.offset})
 			}
+		}
+		for k := range s.temps {
+			t := &s.temps[k]
+			blocks = append(blocks, &block{from: i, to: i, size: (t.view.size + 15) &^ 15, offset: &t.offset})
 		}
 	}
 	p.arenaLen = pack(blocks)
 }
-
-// slack is the floats after a result that kernels may read, though not use.
-const slack = 16
 
 // block is a piece of the arena that is in use from one step to another, both included.
 type block struct {

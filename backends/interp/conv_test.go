@@ -1,14 +1,14 @@
 package interp
 
 import (
-	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
 
+	"thriftc/backends"
 	"thriftc/backends/interp/simd"
-	"thriftc/ir/f32"
+	"thriftc/ir"
 	"thriftc/ir/tensor"
 )
 
@@ -20,81 +20,7 @@ func normals(r *rand.Rand, shape ...int) *tensor.Tensor {
 	return t
 }
 
-// plainConv is a convolution by its definition.
-func plainConv(w *window, x, k []float32) []float32 {
-	icg, ocg := w.ic/w.groups, w.oc/w.groups
-	var out []float32
-	for n := range w.n {
-		for oc := range w.oc {
-			for y := range w.oh {
-				for x0 := range w.ow {
-					var acc float32
-					for c := range icg {
-						for i := range w.kh {
-							for j := range w.kw {
-								iy, ix := y*w.sh+i*w.dh-w.top, x0*w.sw+j*w.dw-w.left
-								var v float32
-								if iy >= 0 && iy < w.ih && ix >= 0 && ix < w.iw {
-									v = x[((n*w.ic+oc/ocg*icg+c)*w.ih+iy)*w.iw+ix]
-								}
-								acc = f32.FMA(k[((oc*icg+c)*w.kh+i)*w.kw+j], v, acc)
-							}
-						}
-					}
-					out = append(out, acc)
-				}
-			}
-		}
-	}
-	return out
-}
-
-func randomWindow(r *rand.Rand) window {
-	w := window{
-		n: r.IntN(4), ih: 1 + r.IntN(20), iw: 1 + r.IntN(40),
-		kh: 1 + r.IntN(4), kw: 1 + r.IntN(4), sh: 1 + r.IntN(3), sw: 1 + r.IntN(3),
-		dh: 1 + r.IntN(2), dw: 1 + r.IntN(3), top: r.IntN(3), left: r.IntN(3), groups: 1,
-	}
-	w.ic, w.oc = 1+r.IntN(5), 1+r.IntN(20)
-	switch r.IntN(4) {
-	case 0:
-		w.groups = 1 + r.IntN(3)
-		w.ic, w.oc = w.ic*w.groups, w.oc*w.groups
-	case 1: // depthwise
-		w.groups = 1 + r.IntN(20)
-		w.ic, w.oc = w.groups, w.groups*(1+r.IntN(2))
-	case 2: // pointwise
-		w.kh, w.kw, w.top, w.left = 1, 1, 0, 0
-	}
-	w.oh = max(0, w.ih+w.top+r.IntN(3)-(w.kh-1)*w.dh-1+w.sh) / w.sh
-	w.ow = max(0, w.iw+w.left+r.IntN(3)-(w.kw-1)*w.dw-1+w.sw) / w.sw
-	return w
-}
-
-func TestConvKernel(t *testing.T) {
-	r := rand.New(rand.NewPCG(5, 6))
-	sets := append(simd.All(), &simd.Set{Name: "wide", Lanes: 16, Rows: 8, Vectors: 3})
-	for trial := range 300 {
-		w := randomWindow(r)
-		x := normals(r, w.n, w.ic, w.ih, w.iw)
-		k := normals(r, w.oc, w.ic/w.groups, w.kh, w.kw)
-		want := plainConv(&w, x.Float32s(), k.Float32s())
-		for _, s := range sets {
-			threads := 1 + trial%2
-			p := newPool(threads)
-			weights := packRows(s, k.Float32s(), w.groups, w.oc/w.groups, w.ic/w.groups*w.kh*w.kw)
-			out := normals(r, w.n, w.oc, w.oh, w.ow)
-			c := &call{ctx: t.Context(), pool: p, scratch: make([][]float32, threads)}
-			if err := newConv(s, w, weights, threads, nil).run(c, []*tensor.Tensor{x}, []*tensor.Tensor{out}); err != nil {
-				t.Fatalf("%+v: %v", w, err)
-			}
-			sameBits(t, fmt.Sprintf("%s %+v", s.Name, w), out.Float32s(), want)
-			p.close()
-		}
-	}
-}
-
-func sameBits(t *testing.T, what string, got, want []float32) {
+func sameBits(t testing.TB, what string, got, want []float32) {
 	t.Helper()
 	if len(got) != len(want) {
 		t.Fatalf("%s: %d elements, want %d", what, len(got), len(want))
@@ -106,38 +32,127 @@ func sameBits(t *testing.T, what string, got, want []float32) {
 	}
 }
 
+// randomConv adds a convolution of x with random attributes; computed says that its weights are no constant.
+func (b *builder) randomConv(x *ir.Value, computed bool) *ir.Value {
+	r := b.rand
+	c := staticShape(x)[1]
+	group, oc := 1, 1+r.IntN(50)
+	switch r.IntN(4) {
+	case 0: // depthwise, perhaps with several outputs for an input
+		group, oc = c, c*(1+r.IntN(10)/9)
+	case 1:
+		for group = 1 + r.IntN(3); c%group > 0; group-- {
+		}
+		oc = group * []int{1 + r.IntN(20), 16}[r.IntN(2)]
+	}
+	kh, kw := 1+r.IntN(4), 1+r.IntN(4)
+	if r.IntN(3) == 0 {
+		kh, kw = 1, 1
+	}
+	weights := b.weights(oc, c/group, kh, kw)
+	if computed {
+		weights = b.data(oc, c/group, kh, kw)
+	}
+	in := []*ir.Value{x, weights}
+	if r.IntN(2) == 0 {
+		in = append(in, b.weights(oc))
+	}
+	attrs := append(spatial(r, kh, kw), "group", group)
+	if s := staticShape(x); s[2] <= kh*2 || s[3] <= kw*2 || r.IntN(3) == 0 { // as most convolutions are
+		attrs = []any{"group", group, "pads", []int{kh / 2, kw / 2, kh / 2, kw / 2}}
+	}
+	return b.node("Conv", in, attrs...)
+}
+
+// TestConvChains: convolutions after each other, with other nodes between them, so
+// that their values have different layouts and halos.
+func TestConvChains(t *testing.T) {
+	trials := 250
+	if testing.Short() {
+		trials = 60
+	}
+	for seed := range uint64(trials) {
+		b := newBuilder(t, seed)
+		r := b.rand
+		v := b.data(r.IntN(4), 1+r.IntN(40), 1+r.IntN(20), 1+r.IntN(40))
+		first := v
+		for range 1 + r.IntN(3) {
+			if s := staticShape(v); s[2]*s[3] == 0 {
+				break
+			}
+			switch r.IntN(8) {
+			case 0:
+				v = b.node("MaxPool", []*ir.Value{v}, "kernel_shape", []int{1, 2}, "strides", []int{1 + r.IntN(2), 1})
+			case 1:
+				v = b.node("Concat", []*ir.Value{v, v}, "axis", 1)
+			case 2:
+				v = b.node("Sigmoid", []*ir.Value{v})
+			}
+			v = b.after(b.randomConv(v, r.IntN(4) == 0))
+			if first.Type.Equal(v.Type) {
+				v = b.node("Add", []*ir.Value{v, first})
+			}
+			if r.IntN(3) == 0 {
+				first = v
+			}
+		}
+		if s := staticShape(v); r.IntN(3) == 0 && s[2]*s[3] > 0 {
+			v = b.node("Flatten", []*ir.Value{b.after(b.node("GlobalAveragePool", []*ir.Value{v}))})
+		}
+		b.check(fmt.Sprint("chain ", seed), v, 0)
+	}
+}
+
 func BenchmarkConv(b *testing.B) {
-	r := rand.New(rand.NewPCG(7, 8))
 	for _, c := range []struct {
-		name string
-		w    window
+		name                                   string
+		n, ic, size, oc, kernel, stride, group int
 	}{
-		{"3x3 16 32x32", window{n: 1, ic: 16, ih: 32, iw: 32, oc: 16, oh: 32, ow: 32, kh: 3, kw: 3, top: 1, left: 1}},
-		{"3x3 64 8x8", window{n: 1, ic: 64, ih: 8, iw: 8, oc: 64, oh: 8, ow: 8, kh: 3, kw: 3, top: 1, left: 1}},
-		{"3x3 64 8x8 batch 32", window{n: 32, ic: 64, ih: 8, iw: 8, oc: 64, oh: 8, ow: 8, kh: 3, kw: 3, top: 1, left: 1}},
-		{"3x3 256 14x14", window{n: 1, ic: 256, ih: 14, iw: 14, oc: 256, oh: 14, ow: 14, kh: 3, kw: 3, top: 1, left: 1}},
-		{"1x1 192 28x28", window{n: 1, ic: 192, ih: 28, iw: 28, oc: 192, oh: 28, ow: 28, kh: 1, kw: 1}},
-		{"1x1 768 7x7", window{n: 1, ic: 768, ih: 7, iw: 7, oc: 768, oh: 7, ow: 7, kh: 1, kw: 1}},
-		{"depthwise 96 56x56", window{n: 1, ic: 96, ih: 56, iw: 56, oc: 96, oh: 56, ow: 56, kh: 3, kw: 3, top: 1, left: 1, groups: 96}},
-		{"depthwise 384 14x14", window{n: 1, ic: 384, ih: 14, iw: 14, oc: 384, oh: 14, ow: 14, kh: 3, kw: 3, top: 1, left: 1, groups: 384}},
-		{"stem 7x7", window{n: 1, ic: 3, ih: 224, iw: 224, oc: 64, oh: 112, ow: 112, kh: 7, kw: 7, sh: 2, sw: 2, top: 3, left: 3}},
+		{"3x3 16 32x32", 1, 16, 32, 16, 3, 1, 1},
+		{"3x3 64 8x8", 1, 64, 8, 64, 3, 1, 1},
+		{"3x3 64 8x8 batch 32", 32, 64, 8, 64, 3, 1, 1},
+		{"3x3 64 56x56", 1, 64, 56, 64, 3, 1, 1},
+		{"3x3 256 14x14", 1, 256, 14, 256, 3, 1, 1},
+		{"3x3 512 7x7", 1, 512, 7, 512, 3, 1, 1},
+		{"1x1 192 28x28", 1, 192, 28, 192, 1, 1, 1},
+		{"1x1 768 7x7", 1, 768, 7, 768, 1, 1, 1},
+		{"1x1 48 112x112", 1, 24, 112, 48, 1, 1, 1},
+		{"depthwise 96 56x56", 1, 96, 56, 96, 3, 1, 96},
+		{"depthwise 384 14x14", 1, 384, 14, 384, 3, 1, 384},
+		{"stem 7x7", 1, 3, 224, 64, 7, 2, 1},
+		{"stem 3x3", 1, 3, 224, 24, 3, 2, 1},
 	} {
-		w := c.w
-		w.groups, w.sh, w.sw, w.dh, w.dw = max(1, w.groups), max(1, w.sh), max(1, w.sw), 1, 1
 		for _, s := range simd.All()[1:] {
 			b.Run(c.name+" "+s.Name, func(b *testing.B) {
-				k := normals(r, w.oc, w.ic/w.groups, w.kh, w.kw)
-				x, y := normals(r, w.n, w.ic, w.ih, w.iw), normals(r, w.n, w.oc, w.oh, w.ow)
-				p := newPool(1)
-				defer p.close()
-				v := newConv(s, w, packRows(s, k.Float32s(), w.groups, w.oc/w.groups, w.ic/w.groups*w.kh*w.kw), 1, nil)
-				cl := &call{ctx: context.Background(), pool: p, scratch: make([][]float32, 1)}
-				for b.Loop() {
-					if err := v.run(cl, []*tensor.Tensor{x}, []*tensor.Tensor{y}); err != nil {
-						b.Fatal(err)
+				bd := newBuilder(b, 7)
+				pad := c.kernel / 2
+				x := bd.data(c.n, c.ic, c.size, c.size)
+				v := bd.node("Relu", []*ir.Value{bd.node("Conv", []*ir.Value{x, bd.weights(c.oc, c.ic/c.group, c.kernel, c.kernel), bd.weights(c.oc)},
+					"pads", []int{pad, pad, pad, pad}, "strides", []int{c.stride, c.stride}, "group", c.group)})
+				bd.Output(v)
+				e, err := New().Compile(b.Context(), bd.Graph(), backends.Options{Threads: 1, Kernel: s.Name})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer e.Close()
+				if _, err := e.Run(b.Context(), bd.in); err != nil {
+					b.Fatal(err)
+				}
+				p := e.(*executable).plans[0]
+				for i := range p.steps {
+					if p.steps[i].node == nil {
+						continue
+					}
+					w := &worker{}
+					for b.Loop() {
+						for _, ph := range p.steps[i].phases {
+							for k := range ph.tasks {
+								ph.do(w, k)
+							}
+						}
 					}
 				}
-				flops := 2 * float64(y.Len()) * float64(w.ic/w.groups*w.kh*w.kw)
+				flops := 2 * float64(v.Type.Dims[2].N*v.Type.Dims[3].N*c.n*c.oc) * float64(c.ic/c.group*c.kernel*c.kernel)
 				b.ReportMetric(flops*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 			})
 		}

@@ -9,155 +9,114 @@ import (
 	"thriftc/ir/tensor"
 )
 
-// gemm is a batch of matrix products of m×k with k×n, row-major.
+// gemm is a batch of matrix products of m×k with k×n, row-major: a
+// convolution whose pixels are rows and whose output channels are columns.
 type gemm struct {
-	set            *simd.Set
-	m, k, n        int
+	x              *executable
+	items, m, k, n int
 	transA, transB bool
-	aAt, bAt       []int    // where the matrices of each product begin
-	columns        *columns // the second operand if it is constant: one matrix for all
-	off            []int    // of each k of a block
-	pos            []int    // of each vector of a panel
-	rowsPerTask    int
-	panelsPerTask  int
-	stages         []stage
+	right          *ir.Value // the second operand
+	shared         bool      // it is the same for all items
 }
 
-// columns is a k×n matrix in panels of so many columns as a tile has. A panel
-// is a k×width matrix, zero beyond column n.
-type columns struct {
-	width int
-	data  []float32
-}
-
-// Limits of a task: a block of k, rows, and panels.
-const (
-	gemmBlock  = 512
-	gemmRows   = 64
-	gemmPanels = 8
-)
-
-func packColumns(s *simd.Set, b []float32, k, n int, transposed bool) *columns {
-	width := s.Vectors * s.Lanes
-	panels := (n + width - 1) / width
-	c := &columns{width, make([]float32, panels*k*width)}
-	for i := range panels {
-		packPanel(c.data[i*k*width:], b, 0, k, i*width, width, k, n, transposed)
+// packColumns writes block b of the columns of the k×n matrix from, or of the transpose of the n×k matrix from.
+func (g *gemm) packColumns(dst, from []float32, b int) {
+	dst = dst[b*g.k*simd.Block:]
+	if g.transB {
+		packBlock(dst, from, b*simd.Block, g.n, g.k)
+		return
 	}
-	return c
-}
-
-// packPanel sets dst to rows k0 to k1 and width columns from n0 on of the k×n
-// matrix b, or of the transpose of the n×k matrix b; zero beyond column n.
-func packPanel(dst, b []float32, k0, k1, n0, width, k, n int, transposed bool) {
-	cols := min(width, n-n0)
-	for i := k0; i < k1; i++ {
-		row := dst[(i-k0)*width:][:width]
-		if transposed {
-			for j := range cols {
-				row[j] = b[(n0+j)*k+i]
-			}
-		} else {
-			copy(row, b[i*n+n0:][:cols])
-		}
+	cols := min(simd.Block, g.n-b*simd.Block)
+	for t := range g.k {
+		row := dst[t*simd.Block:][:simd.Block]
+		copy(row, from[t*g.n+b*simd.Block:][:cols])
 		clear(row[cols:])
 	}
 }
 
-func newGemm(s *simd.Set, g gemm, threads int) *gemm {
-	g.set = s
-	width := s.Vectors * s.Lanes
-	for i := range min(g.k, gemmBlock) {
-		g.off = append(g.off, i*width)
-	}
-	for j := range s.Vectors {
-		g.pos = append(g.pos, j*s.Lanes)
-	}
-	panels := (g.n + width - 1) / width
-	g.rowsPerTask = gemmRows
-	tasks := len(g.aAt) * ((g.m + gemmRows - 1) / gemmRows)
-	g.panelsPerTask = gemmPanels
-	if tasks > 0 {
-		g.panelsPerTask = max(1, min(gemmPanels, panels*tasks/(2*threads)))
-	}
-	return &g
-}
-
-func (g *gemm) run(c *call, a, b, y []float32, others [][]float32) error {
-	if g.m == 0 || g.n == 0 {
+// phases implements source.make.
+func (g *gemm) phases(in []*view, out *view, stages []stage, others []*view, s *step) []phase {
+	if out.size == 0 {
 		return nil
 	}
-	width := len(g.pos) * g.set.Lanes
-	rowTasks := (g.m + g.rowsPerTask - 1) / g.rowsPerTask
-	colTasks := (g.n + g.panelsPerTask*width - 1) / (g.panelsPerTask * width)
-	return c.parallel(len(g.aAt)*rowTasks*colTasks, func(worker, i int) {
-		r0 := i / colTasks % rowTasks * g.rowsPerTask
-		c0 := i % colTasks * g.panelsPerTask * width
-		g.task(c, worker, i/colTasks/rowTasks, r0, c0, a, b, y, others)
-	})
-}
-
-// task computes some rows and columns of one product.
-func (g *gemm) task(c *call, worker, item, r0, c0 int, a, b, y []float32, others [][]float32) {
-	width := len(g.pos) * g.set.Lanes
-	rows := min(g.rowsPerTask, g.m-r0)
-	cols := min(g.panelsPerTask*width, g.n-c0)
-	panels := (cols + width - 1) / width
-	ldc := panels * width
-	block := min(g.k, gemmBlock)
-	scratch := c.temp(worker, rows*ldc+rows*block+block*width)
-	sums, left, right := scratch[:rows*ldc], scratch[rows*ldc:][:rows*block], scratch[rows*ldc+rows*block:]
-	a = a[g.aAt[item]:]
-	if b != nil {
-		b = b[g.bAt[item]:]
-	}
-	split := evenly(rows, g.set.Rows)
-	if g.k == 0 {
-		clear(sums)
-	}
-	for k0 := 0; k0 < g.k; k0 += block {
-		k1 := min(k0+block, g.k)
-		g.packLeft(left, a, r0, split, k0, k1)
-		for p := range panels {
-			from := right
-			if g.columns != nil {
-				from = g.columns.data[((c0/width+p)*g.k+k0)*width:]
-			} else {
-				packPanel(right, b, k0, k1, c0+p*width, width, g.k, g.n, g.transB)
+	var phases []phase
+	blocks := blocksOf(g.n)
+	size := blocks * g.k * simd.Block
+	weights := newView([]int{size}, tensor.F32, planar)
+	if t := g.right.Data; t != nil && g.shared {
+		weights.bind(packed(g.x, t, fmt.Sprint("gemm", g.k, g.n, g.transB), func() []float32 {
+			dst := make([]float32, size)
+			for b := range blocks {
+				g.packColumns(dst, t.Float32s(), b)
 			}
-			r := 0
-			for _, n := range split {
-				g.set.Tile(n, left[r*(k1-k0):], g.off[:k1-k0], from, g.pos, sums[r*ldc+p*width:], ldc, k0 > 0)
-				r += n
+			return dst
+		}))
+	} else {
+		items := g.items
+		if g.shared {
+			items = 1
+		}
+		weights = s.temp([]int{items * size}, planar)
+		phases = append(phases, phase{items * blocks, func(_ *worker, i int) {
+			item, b := i/blocks, i%blocks
+			g.packColumns(weights.data[item*size:], in[1].all()[item*g.k*g.n:], b)
+		}})
+	}
+	p := &product{tile: g.x.set.Conv, weights: weights, images: g.items, mode: byLine}
+	if !g.shared {
+		p.wImage = 4 * size
+	}
+	step := 4
+	p.x = walk{view: in[0], image: 4 * g.m * g.k, pixel: 4 * g.k}
+	if g.transA {
+		p.x.pixel, step = 4, 4*g.m
+	}
+	p.y = walk{view: out, image: 4 * g.m * g.n, pixel: 4 * g.n, block: 4 * simd.Block}
+	var cols, last int
+	if p.line(&cols, &last, g.m); p.mode == byImage {
+		p.mode, p.wImage = byLine, 0
+	}
+	taps := make([]int, g.k)
+	for i := range min(1, g.k) {
+		taps[i] = 0
+	}
+	for i := 1; i < g.k; i++ {
+		taps[i] = step
+	}
+	most, split := tiling(g.x.set, blocks, cols)
+	p.split, p.lastSplit = split, evenly(last, (last+g.x.set.ConvPixels(most)-1)/g.x.set.ConvPixels(most))
+	once := p.images*p.rows == 1
+	p.panels = panelsOf(0, g.n/simd.Block, most, 0, taps, once)
+	if rest := g.n % simd.Block; rest > 0 {
+		end := panelsOf(g.n/simd.Block, 1, 1, 0, taps, true)
+		end[0].lanes = rest
+		p.panels = append(p.panels, end...)
+	}
+	p.proto = simd.Tile{Dist: p.x.pixel, WBlock: 4 * simd.Block * g.k, YBlock: p.y.block, YDist: p.y.pixel}
+	p.spread(g.x.pool.workers)
+	st := atStore(stages, others, g.n, across, simd.Bias|simd.Norm|simd.Clamp)
+	p.proto.Flags, p.proto.Lo, p.proto.Hi, p.params = st.flags, st.lo, st.hi, st.params
+	if len(st.rest) > 0 {
+		p.done = func(w *worker, item int, n *panel, row int) {
+			pixels := cols
+			if row == p.rows-1 {
+				pixels = last
+			}
+			ch := n.block * simd.Block
+			width := min(n.blocks*simd.Block, g.n-ch)
+			for i := range pixels {
+				at := (item*g.m+row*cols+i)*g.n + ch
+				for j := range st.rest {
+					var other []float32
+					if o := st.rest[j].other; o != nil {
+						other = o.data[at:][:width]
+					}
+					st.rest[j].apply(w, out.data[at:][:width], other, ch)
+				}
 			}
 		}
 	}
-	for r := range rows {
-		at := g.m*g.n*item + (r0+r)*g.n + c0
-		row := y[at:][:cols]
-		copy(row, sums[r*ldc:])
-		applyAll(g.stages, row, others, c0, at)
-	}
-}
-
-// packLeft interleaves rows of the left matrix for each group of rows that a tile computes.
-func (g *gemm) packLeft(dst, a []float32, r0 int, split []int, k0, k1 int) {
-	at := 0
-	for _, n := range split {
-		for j := range n {
-			if g.transA {
-				for i := k0; i < k1; i++ {
-					dst[at+(i-k0)*n+j] = a[i*g.m+r0+j]
-				}
-			} else {
-				for i, v := range a[(r0+j)*g.k+k0 : (r0+j)*g.k+k1] {
-					dst[at+i*n+j] = v
-				}
-			}
-		}
-		at += n * (k1 - k0)
-		r0 += n
-	}
+	return append(phases, p.phase())
 }
 
 // gemmSource is Gemm with a C that is absent or a constant row.
@@ -170,7 +129,7 @@ func gemmSource(x *executable, n *ir.Node) (source, bool) {
 	}
 	var stages []stage
 	if alpha := n.Float("alpha"); alpha != 1 {
-		stages = append(stages, perChannel([]float32{alpha}, shape, func(row []float32, c float32) { x.set.MulScalar(row, row, c) }, nil))
+		stages = append(stages, mulStage(x.set, []float32{alpha}))
 	}
 	if v := n.Input(2); v != nil {
 		if !v.HasData() {
@@ -184,13 +143,13 @@ func gemmSource(x *executable, n *ir.Node) (source, bool) {
 		for i := range c {
 			scaled[i] = float32(c[i] * n.Float("beta"))
 		}
-		stages = append(stages, addStage(x.set, scaled, shape))
+		stages = append(stages, addStage(x.set, scaled))
 	}
-	g := gemm{m: shape[0], n: shape[1], transA: n.Int("transA") != 0, transB: n.Int("transB") != 0, aAt: []int{0}, bAt: []int{0}}
+	g := &gemm{x: x, items: 1, shared: true, m: shape[0], n: shape[1], transA: n.Int("transA") != 0, transB: n.Int("transB") != 0}
 	if g.k = as[1]; g.transA {
 		g.k = as[0]
 	}
-	return g.source(x, n, stages), true
+	return g.source(n, stages), true
 }
 
 // matmulSource is MatMul of matrices or batches of them.
@@ -200,46 +159,30 @@ func matmulSource(x *executable, n *ir.Node) (source, bool) {
 	if !ok1 || !ok2 || len(as) < 2 || len(bs) < 2 {
 		return source{}, false
 	}
-	g := gemm{m: as[len(as)-2], k: as[len(as)-1], n: bs[len(bs)-1]}
+	g := &gemm{x: x, items: 1, m: as[len(as)-2], k: as[len(as)-1], n: bs[len(bs)-1]}
 	batchA, batchB := as[:len(as)-2], bs[:len(bs)-2]
 	total, _ := tensor.NumElems(batchA)
 	switch count, _ := tensor.NumElems(batchB); {
 	case count == 1 && len(batchB) <= len(batchA): // one product of all rows
 		g.m *= total
-		g.aAt, g.bAt = []int{0}, []int{0}
+		g.shared = true
 	case slices.Equal(batchA, batchB):
-		for i := range total {
-			g.aAt, g.bAt = append(g.aAt, i*g.m*g.k), append(g.bAt, i*g.k*g.n)
-		}
+		g.items = total
 	default:
 		return source{}, false
 	}
 	if shape, _ := n.Out[0].Type.Static(); len(shape) != 2 {
-		src := g.source(x, n, nil)
+		src := g.source(n, nil)
 		src.flat = true
 		return src, true
 	}
-	return g.source(x, n, nil), true
+	return g.source(n, nil), true
 }
 
-func (g gemm) source(x *executable, n *ir.Node, stages []stage) source {
-	in := n.In[:2]
-	if t := n.In[1].Data; t != nil && len(g.bAt) == 1 {
-		in = n.In[:1]
-		g.columns = packed(x, t, fmt.Sprint("gemm", g.k, g.n, g.transB), func() *columns {
-			return packColumns(x.set, t.Float32s(), g.k, g.n, g.transB)
-		})
+func (g *gemm) source(n *ir.Node, stages []stage) source {
+	src := source{in: n.In[:2], name: "gemm", stages: stages, make: g.phases}
+	if g.right = n.In[1]; g.right.HasData() && g.shared {
+		src.in = n.In[:1]
 	}
-	return source{in: in, stages: stages, make: func(stages []stage) kernel {
-		g.stages = stages
-		v := newGemm(x.set, g, x.pool.workers)
-		return func(c *call, in, out []*tensor.Tensor) error {
-			var b []float32
-			first := 1
-			if v.columns == nil {
-				b, first = tensor.Data[float32](in[1]), 2
-			}
-			return v.run(c, tensor.Data[float32](in[0]), b, tensor.Data[float32](out[0]), othersOf(stages, in, first))
-		}
-	}}
+	return src
 }

@@ -51,10 +51,12 @@ func (engine) Compile(ctx context.Context, g *ir.Graph, o backends.Options) (bac
 	if err := fold(ctx, folded); err != nil {
 		return nil, err
 	}
-	return &executable{
+	x := &executable{
 		graph: folded, state: st, set: set, pool: newPool(threads),
-		scratch: make([][]float32, threads), packs: map[packKey]any{},
-	}, nil
+		workers: make([]worker, threads), packs: map[packKey]any{},
+	}
+	x.task = func(worker, i int) { x.now.do(&x.workers[worker], i) }
+	return x, nil
 }
 
 // maxPlans bounds the plans that an executable keeps: one per set of input shapes.
@@ -67,12 +69,32 @@ type executable struct {
 	pool    *pool
 	plans   []*plan // most recently used first
 	arena   []float32
-	scratch [][]float32     // of each worker
-	packs   map[packKey]any // weights as the kernels want them, for all plans
+	workers []worker
+	now     *phase              // whose tasks run
+	task    func(worker, i int) // one of now
+	packs   map[packKey]any     // weights as the kernels want them, for all plans
 }
 
 // Run implements backends.Executable.
 func (x *executable) Run(ctx context.Context, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
+	return x.perform(ctx, in, nil, nil)
+}
+
+// RunInto implements backends.Executable.
+func (x *executable) RunInto(ctx context.Context, in, out []*tensor.Tensor) error {
+	if x.state != nil && len(x.state.updates) > 0 {
+		return errors.New("the graph changes parameters: use Run")
+	}
+	if out == nil {
+		out = []*tensor.Tensor{}
+	}
+	_, err := x.perform(ctx, in, out, nil)
+	return err
+}
+
+// perform runs a plan for the shapes of in. The caller's outputs are put in out
+// unless it is nil. The time of each step is put in *spent unless that is nil.
+func (x *executable) perform(ctx context.Context, in, out []*tensor.Tensor, spent *[]time.Duration) ([]*tensor.Tensor, error) {
 	if x.pool == nil {
 		return nil, errors.New("the executable is closed")
 	}
@@ -87,11 +109,36 @@ func (x *executable) Run(ctx context.Context, in []*tensor.Tensor) ([]*tensor.Te
 	if len(x.arena) < p.arenaLen {
 		x.arena = make([]float32, p.arenaLen)
 	}
-	out, err := p.run(ctx, x, in, nil)
-	if err != nil {
+	if len(x.arena) > 0 {
+		p.bind(x.arena)
+	}
+	if out == nil {
+		out = make([]*tensor.Tensor, len(p.outputs))
+		for i, o := range p.outputs {
+			if o.direct {
+				if out[i], err = tensor.Alloc(tensor.F32, o.shape...); err != nil {
+					return nil, err
+				}
+			}
+		}
+	} else if err := p.accepts(out); err != nil {
+		return nil, err
+	}
+	var times []time.Duration
+	if spent != nil {
+		*spent = make([]time.Duration, len(p.steps))
+		times = *spent
+	}
+	if err := p.run(ctx, x, in, out, times); err != nil {
 		return nil, err
 	}
 	return x.state.apply(out)
+}
+
+// parallel runs the tasks of a phase.
+func (x *executable) parallel(ctx context.Context, ph *phase) error {
+	x.now = ph
+	return x.pool.parallel(ctx, ph.tasks, x.task)
 }
 
 // Profile implements backends.Profiler.
@@ -99,11 +146,11 @@ func (x *executable) Profile(ctx context.Context, in []*tensor.Tensor) ([]backen
 	if _, err := x.Run(ctx, in); err != nil { // plans, if it must, and warms up
 		return nil, err
 	}
-	p := x.plans[0]
-	spent := make([]time.Duration, len(p.steps))
-	if _, err := p.run(ctx, x, x.state.inputs(in), spent); err != nil {
+	var spent []time.Duration
+	if _, err := x.perform(ctx, in, nil, &spent); err != nil {
 		return nil, err
 	}
+	p := x.plans[0]
 	out := make([]backends.Step, len(p.steps))
 	for i, s := range p.steps {
 		out[i] = backends.Step{Nodes: s.nodes, Kernel: s.name, Time: spent[i]}
@@ -116,8 +163,8 @@ func (x *executable) Memory() (m backends.Memory) {
 	if len(x.plans) > 0 {
 		m.Arena = 4 * int64(x.plans[0].arenaLen)
 	}
-	for _, s := range x.scratch {
-		m.Scratch += 4 * int64(len(s))
+	for i := range x.workers {
+		m.Scratch += 4 * int64(len(x.workers[i].scratch))
 	}
 	return m
 }
@@ -132,7 +179,6 @@ func (x *executable) Close() {
 
 // plan returns the plan for the shapes of in, made now or earlier.
 func (x *executable) plan(ctx context.Context, in []*tensor.Tensor) (*plan, error) {
-	shapes := make([][]int, len(in))
 	for i, t := range in {
 		v := x.graph.Inputs[i]
 		if t == nil {
@@ -141,12 +187,10 @@ func (x *executable) plan(ctx context.Context, in []*tensor.Tensor) (*plan, erro
 		if t.Elem() != v.Type.Elem && v.Type.Elem != tensor.Invalid {
 			return nil, fmt.Errorf("input %q is %v, got %v", v.Name, v.Type, ir.TypeOf(t))
 		}
-		shapes[i] = t.Shape()
 	}
-	same := func(p *plan) bool { return slices.EqualFunc(p.shapes, shapes, slices.Equal[[]int]) }
-	i := slices.IndexFunc(x.plans, same)
+	i := slices.IndexFunc(x.plans, func(p *plan) bool { return p.fits(in) })
 	if i < 0 {
-		p, err := newPlan(ctx, x, shapes)
+		p, err := newPlan(ctx, x, in)
 		if err != nil {
 			return nil, err
 		}

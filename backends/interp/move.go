@@ -46,52 +46,53 @@ func moveUnit(n *ir.Node) (unit, bool) {
 	if !ok {
 		return unit{}, false
 	}
-	return unit{node: n, name: "move", kind: computed, in: n.In, out: n.Out, run: func(c *call, in, out []*tensor.Tensor) error {
-		if n.Op.Name == "Pad" {
-			y := tensor.Data[float32](out[0])
-			for i := range y {
-				y[i] = fill
-			}
+	return unit{node: n, name: "move", kind: computed, in: n.In, out: n.Out, make: func(in, out []*view, _ *step) (phases []phase) {
+		if y := out[0]; n.Op.Name == "Pad" {
+			parts := 1 + y.size/chunk
+			phases = append(phases, phase{parts, func(_ *worker, i int) {
+				lo, hi := part(y.size, i, parts)
+				for at := lo; at < hi; at++ {
+					y.data[at] = fill
+				}
+			}})
 		}
 		for _, b := range boxes {
-			if err := b.copy(c, tensor.Data[float32](out[b.out]), tensor.Data[float32](in[b.in])); err != nil {
-				return err
-			}
+			phases = append(phases, b.phase(out[b.out], in[b.in]))
 		}
-		return nil
+		return phases
 	}}, true
 }
 
-// copy moves the box, in parallel along its first dimension if it is large.
-func (b box) copy(c *call, dst, src []float32) error {
+// phase moves the box, in tasks along its first dimension if it is large.
+func (b box) phase(dst, src *view) phase {
 	total, _ := tensor.NumElems(b.shape)
 	if total == 0 {
-		return nil
+		return phase{}
 	}
 	if len(b.shape) == 0 {
-		dst[b.toAt] = src[b.fromAt]
-		return nil
+		return phase{1, func(*worker, int) { dst.data[b.toAt] = src.data[b.fromAt] }}
 	}
 	parts := min(b.shape[0], 1+total/chunk)
-	return c.parallel(parts, func(_, i int) {
-		lo, hi := b.shape[0]*i/parts, b.shape[0]*(i+1)/parts
-		copyBox(dst, src, append([]int{hi - lo}, b.shape[1:]...), b.to, b.from, b.toAt+lo*b.to[0], b.fromAt+lo*b.from[0])
-	})
+	return phase{parts, func(_ *worker, i int) {
+		lo, hi := part(b.shape[0], i, parts)
+		copyRows(dst.data, src.data, hi-lo, b.shape[1:], b.to, b.from, b.toAt+lo*b.to[0], b.fromAt+lo*b.from[0])
+	}}
 }
 
-func copyBox(dst, src []float32, shape, to, from []int, t, f int) {
-	if len(shape) > 1 {
-		for range shape[0] {
-			copyBox(dst, src, shape[1:], to[1:], from[1:], t, f)
+// copyRows copies n pieces of a shape, which may be single elements.
+func copyRows(dst, src []float32, n int, shape, to, from []int, t, f int) {
+	if len(shape) > 0 {
+		for range n {
+			copyRows(dst, src, shape[0], shape[1:], to[1:], from[1:], t, f)
 			t, f = t+to[0], f+from[0]
 		}
 		return
 	}
 	if to[0] == 1 && from[0] == 1 {
-		copy(dst[t:t+shape[0]], src[f:])
+		copy(dst[t:t+n], src[f:])
 		return
 	}
-	for range shape[0] {
+	for range n {
 		dst[t] = src[f]
 		t, f = t+to[0], f+from[0]
 	}

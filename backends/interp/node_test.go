@@ -16,12 +16,12 @@ import (
 // builder makes graphs for tests.
 type builder struct {
 	*ir.Rewriter
-	t    *testing.T
+	t    testing.TB
 	rand *rand.Rand
 	in   []*tensor.Tensor
 }
 
-func newBuilder(t *testing.T, seed uint64) *builder {
+func newBuilder(t testing.TB, seed uint64) *builder {
 	return &builder{ir.NewRewriter(ir.NewGraph("test", ops.Table())), t, rand.New(rand.NewPCG(seed, 1)), nil}
 }
 

@@ -3,9 +3,11 @@ package interp
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
+	"thriftc/backends/interp/simd"
 	"thriftc/ir"
 	"thriftc/ir/tensor"
 )
@@ -14,22 +16,67 @@ import (
 type plan struct {
 	shapes   [][]int
 	steps    []step
-	values   []*tensor.Tensor // by value number: constants; nil where a run fills it
-	inputs   []int            // value numbers of the graph's inputs
-	outputs  []int            // value numbers of the graph's outputs
-	arenaLen int              // in floats
+	slots    []slot
+	inputs   []int    // slots of the graph's inputs
+	outputs  []output // of the graph
+	arenaLen int      // in floats
+	arena    *float32 // where the arena lay when the views were bound
+}
+
+// slot is a value, or a copy of one in another layout.
+type slot struct {
+	name   string
+	shape  []int
+	view   *view          // nil: shape or size of the elements are not known before the run
+	tensor *tensor.Tensor // the value in row-major order, where an operator's Eval gives or takes it
+	memory memory
+	offset int  // in the arena
+	of     int  // the slot whose memory this is, for aliased
+	exact  bool // somebody needs the elements without a halo
+	layout layout
+	elem   tensor.Elem
+}
+
+// memory says whose memory a slot uses.
+type memory uint8
+
+const (
+	foreign memory = iota // a constant's, an input's, or what Eval returns
+	inArena
+	inOutput // an output that the caller gets
+	aliased  // another slot's
+)
+
+// output is a result of the graph.
+type output struct {
+	slot   int
+	direct bool  // kernels write to the caller's memory
+	shape  []int // direct only
 }
 
 // step computes the results of one node, or of a node and those fused into it.
 type step struct {
-	node  *ir.Node   // for Eval and for messages
-	nodes []*ir.Node // node and those fused into it
-	name  string     // of the kernel
-	kind  stepKind
-	run   kernel // computed only
-	in    []int  // value numbers, −1 where absent
-	out   []place
-	drop  []int // values that nothing needs after this step
+	node    *ir.Node   // for Eval and for messages; nil for a change of layout
+	nodes   []*ir.Node // node and those fused into it
+	name    string     // of the kernel
+	kind    stepKind
+	phases  []phase // computed only
+	in, out []int   // slots, −1 where absent
+	temps   []temp  // memory that only this step uses
+	drop    []int   // slots whose tensors nothing needs after this step
+}
+
+// temp is f32 memory of a step.
+type temp struct {
+	view   *view
+	offset int // in the arena
+}
+
+// temp returns memory that the step may use while it runs.
+func (s *step) temp(shape []int, l layout) *view {
+	v := newView(shape, tensor.F32, l)
+	s.temps = append(s.temps, temp{view: v})
+	return v
 }
 
 // stepKind says how a step's results come by their memory.
@@ -37,187 +84,249 @@ type stepKind uint8
 
 const (
 	evaluated stepKind = iota // Op.Eval allocates, or returns what shares memory with the inputs
-	computed                  // a kernel writes to memory that it is given
+	computed                  // kernels write to memory that they are given
 	viewed                    // the first input's memory with another shape
 )
 
-// place says where a result goes.
-type place struct {
-	value  int   // −1: nobody wants it
-	shape  []int // nil: not known before the run
-	elem   tensor.Elem
-	offset int // in the arena; −1: memory of its own
+// phase is independent tasks. A step's phases follow each other.
+type phase struct {
+	tasks int
+	do    func(w *worker, i int)
 }
 
-// kernel computes a step. The inputs' shapes are those of the plan; the
-// outputs are allocated and hold anything.
-type kernel func(c *call, in, out []*tensor.Tensor) error
-
-// call is what a kernel may use while it runs.
-type call struct {
-	ctx     context.Context
-	pool    *pool
-	scratch [][]float32 // one per worker, grown as needed
+// worker is what a task may use that no other task uses at the same time.
+type worker struct {
+	tile    simd.Tile // of a convolution
+	stage   simd.Tile // of a stage that follows it
+	scratch []float32
+	offsets []int
 }
 
-// parallel runs n independent tasks on the pool.
-func (c *call) parallel(n int, task func(worker, i int)) error {
-	return c.pool.parallel(c.ctx, n, task)
-}
-
-// temp returns n floats of the worker's scratch memory, which hold anything.
-func (c *call) temp(worker, n int) []float32 {
-	if len(c.scratch[worker]) < n {
-		c.scratch[worker] = make([]float32, n)
+// temp returns n floats of scratch memory, which hold anything.
+func (w *worker) temp(n int) []float32 {
+	if len(w.scratch) < n {
+		w.scratch = make([]float32, n)
 	}
-	return c.scratch[worker][:n]
+	return w.scratch[:n]
 }
 
-// unit is a step before values have numbers.
-type unit struct {
-	node    *ir.Node
-	fused   []*ir.Node // those after node that are computed with it
-	name    string     // of the kernel
-	kind    stepKind
-	run     kernel
-	in, out []*ir.Value
-}
-
-func newPlan(ctx context.Context, x *executable, shapes [][]int) (*plan, error) {
-	g, err := ir.BindShapes(x.graph, shapes)
+func newPlan(ctx context.Context, x *executable, in []*tensor.Tensor) (*plan, error) {
+	p := &plan{}
+	for _, t := range in {
+		p.shapes = append(p.shapes, slices.Clone(t.Shape()))
+	}
+	g, err := ir.BindShapes(x.graph, p.shapes)
 	if err != nil {
 		return nil, err
 	}
 	if err := fold(ctx, g); err != nil {
 		return nil, err
 	}
-	p := &plan{}
-	for _, s := range shapes {
-		p.shapes = append(p.shapes, slices.Clone(s))
-	}
-	number := map[*ir.Value]int{}
-	add := func(v *ir.Value) int {
-		number[v] = len(p.values)
-		p.values = append(p.values, v.Data)
-		return number[v]
-	}
-	for _, v := range g.Inputs {
-		p.inputs = append(p.inputs, add(v))
-	}
-	for _, v := range g.Consts {
-		add(v)
-	}
-	for _, u := range units(x, g) {
-		s := step{node: u.node, nodes: append([]*ir.Node{u.node}, u.fused...), name: u.name, kind: u.kind, run: u.run}
-		for _, v := range u.in {
-			if v == nil {
-				s.in = append(s.in, -1)
-			} else {
-				s.in = append(s.in, number[v])
-			}
-		}
-		for _, v := range u.out {
-			pl := place{value: -1, offset: -1}
-			if v != nil {
-				pl.value, pl.elem = add(v), v.Type.Elem
-				if shape, ok := v.Type.Static(); ok {
-					pl.shape = shape
-				}
-			}
-			s.out = append(s.out, pl)
-		}
-		p.steps = append(p.steps, s)
-	}
-	for _, v := range g.Outputs {
-		p.outputs = append(p.outputs, number[v])
-	}
+	p.arrange(g, x, units(x, g))
 	p.layOut()
 	return p, nil
 }
 
-// run computes the plan's outputs. The time of each step is put in spent unless that is nil.
-func (p *plan) run(ctx context.Context, x *executable, in []*tensor.Tensor, spent []time.Duration) ([]*tensor.Tensor, error) {
-	env := slices.Clone(p.values)
-	for i, v := range p.inputs {
-		env[v] = in[i]
+// fits reports whether the plan is for inputs of such shapes.
+func (p *plan) fits(in []*tensor.Tensor) bool {
+	for i, t := range in {
+		if !slices.Equal(p.shapes[i], t.Shape()) {
+			return false
+		}
 	}
-	c := &call{ctx: ctx, pool: x.pool, scratch: x.scratch}
+	return true
+}
+
+// accepts reports whether outputs can be put into the tensors of out.
+func (p *plan) accepts(out []*tensor.Tensor) error {
+	if len(out) != len(p.outputs) {
+		return fmt.Errorf("the graph has %d outputs, there is memory for %d", len(p.outputs), len(out))
+	}
+	for i, o := range p.outputs {
+		if s := &p.slots[o.slot]; out[i] == nil {
+			return fmt.Errorf("there is no memory for output %q", s.name)
+		} else if o.direct && (out[i].Elem() != s.elem || !slices.Equal(out[i].Shape(), o.shape)) {
+			return fmt.Errorf("output %q is %v%v, there is memory for %v", s.name, s.elem, o.shape, ir.TypeOf(out[i]))
+		}
+	}
+	return nil
+}
+
+// bind gives the views their place in the arena.
+func (p *plan) bind(arena []float32) {
+	if p.arena == &arena[0] {
+		return
+	}
+	p.arena = &arena[0]
+	for i := range p.slots {
+		s := &p.slots[i]
+		if s.memory == inArena {
+			s.view.bind(arena[s.offset:][:s.floats()])
+			s.tensor = nil
+		}
+	}
+	for _, s := range p.steps {
+		for _, t := range s.temps {
+			t.view.bind(arena[t.offset:][:t.view.size])
+		}
+	}
+	for i := range p.slots { // after those they share memory with
+		if s := &p.slots[i]; s.memory == aliased {
+			p.alias(s)
+		}
+	}
+}
+
+// alias makes the view of s one of the memory that it shares.
+func (p *plan) alias(s *slot) {
+	of := p.slots[s.of].view
+	s.view.data, s.view.base, s.tensor = of.data, of.base, nil
+}
+
+// run computes the plan's outputs. Those that out has are put there, those that are nil are made.
+// The time of each step is put in spent unless that is nil.
+func (p *plan) run(ctx context.Context, x *executable, in, out []*tensor.Tensor, spent []time.Duration) error {
+	for i, s := range p.inputs {
+		p.slots[s].give(in[i])
+	}
+	for i, o := range p.outputs {
+		if s := &p.slots[o.slot]; o.direct {
+			s.tensor = nil
+			s.view.bindTensor(out[i])
+		}
+	}
+	for i := range p.slots {
+		if s := &p.slots[i]; s.memory == aliased && p.slots[s.of].memory != inArena {
+			p.alias(s)
+		}
+	}
 	for i := range p.steps {
 		s := &p.steps[i]
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return err
 		}
 		var start time.Time
 		if spent != nil {
 			start = time.Now()
 		}
-		if err := s.exec(c, x.arena, env); err != nil {
-			return nil, err
+		if err := p.exec(ctx, x, s); err != nil {
+			return err
 		}
 		if spent != nil {
 			spent[i] = time.Since(start)
 		}
-		for _, v := range s.drop {
-			env[v] = nil
+		for _, k := range s.drop {
+			p.slots[k].tensor = nil
 		}
 	}
-	out := make([]*tensor.Tensor, len(p.outputs))
-	for i, v := range p.outputs {
-		out[i] = env[v]
-	}
-	return out, nil
-}
-
-func (s *step) exec(c *call, arena []float32, env []*tensor.Tensor) error {
-	in := make([]*tensor.Tensor, len(s.in))
-	for i, v := range s.in {
-		if v >= 0 {
-			in[i] = env[v]
+	for i, o := range p.outputs {
+		if o.direct {
+			continue
 		}
-	}
-	var out []*tensor.Tensor
-	var err error
-	switch s.kind {
-	case evaluated:
-		if out, err = s.node.Eval(in); err != nil {
+		if err := p.hand(&p.slots[o.slot], &out[i]); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (p *plan) exec(ctx context.Context, x *executable, s *step) error {
+	switch s.kind {
 	case viewed:
-		out = []*tensor.Tensor{in[0].Reshape(s.out[0].shape...)}
+		// The memory is shared, and the shape is the slot's.
+		if to := &p.slots[s.out[0]]; p.slots[to.of].memory == foreign {
+			p.alias(to)
+		}
 	case computed:
-		out = make([]*tensor.Tensor, len(s.out))
-		for i, pl := range s.out {
-			if out[i], err = pl.alloc(arena); err != nil {
+		for i := range s.phases {
+			if err := x.parallel(ctx, &s.phases[i]); err != nil {
 				return s.wrap(err)
 			}
 		}
-		if err := s.run(c, in, out); err != nil {
-			return s.wrap(err)
+	case evaluated:
+		in := make([]*tensor.Tensor, len(s.in))
+		for i, v := range s.in {
+			if v >= 0 {
+				in[i] = p.slots[v].get()
+			}
 		}
-	}
-	for i, pl := range s.out {
-		if pl.value < 0 {
-			continue
+		out, err := s.node.Eval(in)
+		if err != nil {
+			return err
 		}
-		if pl.shape != nil && !slices.Equal(out[i].Shape(), pl.shape) {
-			return s.wrap(fmt.Errorf("output %d has shape %v, expected %v", i, out[i].Shape(), pl.shape))
+		for i, v := range s.out {
+			if v < 0 {
+				continue
+			}
+			if to := &p.slots[v]; to.shape != nil && !slices.Equal(out[i].Shape(), to.shape) {
+				return s.wrap(fmt.Errorf("output %d has shape %v, expected %v", i, out[i].Shape(), to.shape))
+			}
+			p.slots[v].give(out[i])
 		}
-		env[pl.value] = out[i]
 	}
 	return nil
 }
 
 func (s *step) wrap(err error) error {
+	if s.node == nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
 	return fmt.Errorf("%s %s: %w", s.node.Op.Name, s.node.Label(), err)
 }
 
-func (pl *place) alloc(arena []float32) (*tensor.Tensor, error) {
-	if pl.offset < 0 {
-		return tensor.Alloc(pl.elem, pl.shape...)
+// give makes t the value of a slot.
+func (s *slot) give(t *tensor.Tensor) {
+	s.tensor = t
+	if s.view != nil {
+		s.view.bindTensor(t)
 	}
-	n, err := tensor.NumElems(pl.shape)
+}
+
+// get returns the value of a slot, which lies without a halo, as a tensor.
+func (s *slot) get() *tensor.Tensor {
+	if s.tensor == nil {
+		s.tensor = tensor.Of(s.view.data[:s.view.size:s.view.size], s.shape...)
+	}
+	return s.tensor
+}
+
+// floats returns how many floats of the arena a slot takes.
+func (s *slot) floats() int { return (s.view.size*s.view.bytes + 3) / 4 }
+
+// hand gives the caller the value of a slot in memory that no later run changes.
+func (p *plan) hand(s *slot, out **tensor.Tensor) error {
+	t := s.get()
+	if *out == nil {
+		var err error
+		*out, err = p.keep(t)
+		return err
+	}
+	if (*out).Elem() != t.Elem() || !slices.Equal((*out).Shape(), t.Shape()) {
+		return fmt.Errorf("output %q is %v, there is memory for %v", s.name, ir.TypeOf(t), ir.TypeOf(*out))
+	}
+	reflect.Copy(reflect.ValueOf((*out).Container()), reflect.ValueOf(t.Container()))
+	return nil
+}
+
+// keep returns t, or a copy where its memory may be the arena's.
+func (p *plan) keep(t *tensor.Tensor) (*tensor.Tensor, error) {
+	if t.Elem().IsSequence() {
+		members := slices.Clone(t.Members())
+		for i, m := range members {
+			var err error
+			if members[i], err = p.keep(m); err != nil {
+				return nil, err
+			}
+		}
+		return tensor.SequenceOf(t.Elem().Member(), members...), nil
+	}
+	if p.arena == nil || t.Elem().ContainerBytes() > 4 {
+		return t, nil
+	}
+	c, err := tensor.Alloc(t.Elem(), t.Shape()...)
 	if err != nil {
 		return nil, err
 	}
-	return tensor.Of(arena[pl.offset:pl.offset+n:pl.offset+n+slack], pl.shape...), nil
+	reflect.Copy(reflect.ValueOf(c.Container()), reflect.ValueOf(t.Container()))
+	return c, nil
 }

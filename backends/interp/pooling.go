@@ -3,6 +3,7 @@ package interp
 import (
 	"math"
 	"slices"
+	"unsafe"
 
 	"thriftc/backends/interp/simd"
 	"thriftc/ir"
@@ -47,30 +48,88 @@ func poolSource(x *executable, n *ir.Node) (source, bool) {
 	if last := w.In[1] - 1 - reach + left; last >= 0 {
 		p.hi = max(p.lo, min(last/stride+1, w.Out[1]))
 	}
-	return planesSource(n, p.plane), true
+	src := planesSource(n, p.plane)
+	planes := src.make
+	src.arrange = func(lies []int) ([]want, want) {
+		if lies[0] == 1 {
+			return []want{plain}, plain
+		}
+		return follows(lies)
+	}
+	src.make = func(in []*view, out *view, stages []stage, others []*view, s *step) []phase {
+		if out.block == 1 {
+			return planes(in, out, stages, others, s)
+		}
+		after := bind(stages, inBlock, others)
+		return rowTasks(out, w.Kernel[0]*w.Kernel[1], func(wk *worker, n, g, y int) {
+			p.blocks(wk, in[0], out, n, g, y)
+			finish(wk, after, out, n, g, y, 0, out.w*out.block)
+		})
+	}
+	return src, true
 }
 
 // planesSource computes each plane of the output from one plane of the input. f
 // has as much temporary memory as the output's plane.
 func planesSource(n *ir.Node, f func(y, x, temp []float32)) source {
-	from, _ := n.In[0].Type.Static()
-	to, _ := n.Out[0].Type.Static()
-	planes, a, b := to[0]*to[1], innerSize(from), innerSize(to)
-	perTask := max(1, chunk/max(1, a))
-	return source{in: n.In[:1], make: func(stages []stage) kernel {
-		return func(c *call, in, out []*tensor.Tensor) error {
-			x, y := tensor.Data[float32](in[0]), tensor.Data[float32](out[0])
-			others := othersOf(stages, in, 1)
-			return c.parallel((planes+perTask-1)/perTask, func(worker, i int) {
-				temp := c.temp(worker, b)
-				for p := i * perTask; p < min((i+1)*perTask, planes); p++ {
-					row := y[p*b:][:b]
-					f(row, x[p*a:][:a], temp)
-					applyAll(stages, row, others, p%to[1], p*b)
-				}
-			})
+	return source{in: n.In[:1], name: "pool", make: func(in []*view, out *view, stages []stage, others []*view, _ *step) []phase {
+		x, a, b := in[0], in[0].h*in[0].w, out.h*out.w
+		kind := inChannel
+		if b == 1 {
+			kind = across
 		}
+		after := bind(stages, kind, others)
+		perTask := max(1, chunk/max(1, a))
+		planes := out.n * out.c
+		return []phase{{(planes + perTask - 1) / perTask, func(w *worker, i int) {
+			for p := i * perTask; p < min((i+1)*perTask, planes); p++ {
+				n, c := p/out.c, p%out.c
+				f(out.data[out.at(n, c, 0):][:b], x.plane(n, c), w.temp(b))
+				finish(w, after, out, n, c, 0, 0, b)
+			}
+		}}}
 	}}
+}
+
+// blocks computes row y of a block of channels.
+func (p *pooling) blocks(k *worker, in, out *view, n, g, y int) {
+	w := p.w
+	k0, k1, high := taps(w, 0, y)
+	t := &k.stage
+	*t = simd.Tile{Dist: 4 * w.Stride[1] * in.block, YDist: 4 * out.block}
+	for x := 0; x < out.w; {
+		pixels, j0, j1, wide := 1, 0, w.Kernel[1], w.Kernel[1]
+		if x >= p.lo && x < p.hi {
+			pixels = p.hi - x
+		} else {
+			j0, j1, wide = taps(w, 1, x)
+		}
+		row := out.data[out.at(n, g, y)+x*out.block:][:pixels*out.block]
+		x += pixels
+		if k0 == k1 || j0 == j1 {
+			for i := range row {
+				row[i] = p.none()
+			}
+			continue
+		}
+		k.offsets = k.offsets[:0]
+		at := 0
+		first := in.at(n, g, y*w.Stride[0]-w.PadLo[0]+k0*w.Dilation[0]) + ((x-pixels)*w.Stride[1]-w.PadLo[1]+j0*w.Dilation[1])*in.block
+		for i := range k1 - k0 {
+			for j := range j1 - j0 {
+				next := 4 * (i*w.Dilation[0]*in.row + j*w.Dilation[1]*in.block)
+				k.offsets = append(k.offsets, next-at)
+				at = next
+			}
+		}
+		t.X, t.Y, t.Off, t.K = unsafe.Pointer(&in.data[first]), unsafe.Pointer(&row[0]), &k.offsets[0], len(k.offsets)
+		if p.mean {
+			t.Lo = p.count((k1-k0)*(j1-j0), high*wide)
+			p.set.PoolMean(pixels, t)
+		} else {
+			p.set.PoolMax(pixels, t)
+		}
+	}
 }
 
 func (p *pooling) plane(y, x, temp []float32) {
@@ -181,9 +240,62 @@ func (p *pooling) one(x []float32, oy, ox, k0, k1, high int) float32 {
 }
 
 // globalMeanSource is GlobalAveragePool.
-func globalMeanSource(_ *executable, n *ir.Node) (source, bool) {
-	if shape, ok := n.In[0].Type.Static(); !ok || slices.Contains(shape, 0) || n.In[0].Type.Elem != tensor.F32 {
+func globalMeanSource(x *executable, n *ir.Node) (source, bool) {
+	if shape, ok := n.In[0].Type.Static(); !ok || len(shape) < 3 || slices.Contains(shape[2:], 0) || n.In[0].Type.Elem != tensor.F32 {
 		return source{}, false
 	}
-	return planesSource(n, func(y, x, _ []float32) { y[0] = f32.Sum(x) / float32(len(x)) }), true
+	src := planesSource(n, func(y, x, _ []float32) { y[0] = f32.Sum(x) / float32(len(x)) })
+	planes := src.make
+	src.arrange = func(lies []int) ([]want, want) {
+		if lies[0] == 1 {
+			return []want{plain}, plain
+		}
+		return []want{{layout: blocked}}, plain
+	}
+	src.make = func(in []*view, out *view, stages []stage, others []*view, s *step) []phase {
+		from := in[0]
+		if from.block == 1 {
+			return planes(in, out, stages, others, s)
+		}
+		after := bind(stages, across, others)
+		return []phase{{from.n * from.groups(), func(w *worker, i int) {
+			n, g := i/from.groups(), i%from.groups()
+			ch := g * from.block
+			row := out.data[n*out.c+ch:][:min(from.block, out.c-ch)]
+			copy(row, blockMeans(x.set, w, from, n, g))
+			for j := range after {
+				var other []float32
+				if o := after[j].other; o != nil {
+					other = o.data[n*out.c+ch:][:len(row)]
+				}
+				after[j].apply(w, row, other, ch)
+			}
+		}}}
+	}
+	return src, true
+}
+
+// blockMeans returns the means of a block of channels, with f32.Sum's order:
+// sixteen partial sums, each of every sixteenth pixel, added as a tree.
+func blockMeans(s *simd.Set, w *worker, v *view, n, g int) []float32 {
+	sums := w.temp(16 * v.block)
+	clear(sums)
+	pixel := 0
+	for y := range v.h {
+		for row := v.line(n, g, y); len(row) > 0; {
+			at := pixel % 16 * v.block
+			k := min(len(row), len(sums)-at)
+			s.Add(sums[at:at+k], sums[at:at+k], row[:k])
+			row = row[k:]
+			pixel += k / v.block
+		}
+	}
+	for width := len(sums) / 2; width >= v.block; width /= 2 {
+		s.Add(sums[:width], sums[:width], sums[width:2*width])
+	}
+	sums = sums[:v.block]
+	for i := range sums {
+		sums[i] /= float32(pixel)
+	}
+	return sums
 }

@@ -2,6 +2,8 @@ package interp
 
 import (
 	"math"
+	"slices"
+	"unsafe"
 
 	"thriftc/backends/interp/simd"
 	"thriftc/ir"
@@ -10,38 +12,72 @@ import (
 	"thriftc/ir/tensor"
 )
 
+// rowKind says which channels the elements of a row belong to.
+type rowKind uint8
+
+const (
+	inChannel rowKind = iota // all to one
+	across                   // each to the channel after the one before
+	inBlock                  // pixel after pixel, with simd.Block channels each
+)
+
+// apply changes a row of results, the first of which belongs to channel ch.
+// other is the same elements of the stage's operand, if it has one.
+type apply func(w *worker, row, other []float32, ch int)
+
 // stage is an element-wise operation that a kernel applies in place to its
 // results while they are in the cache.
 type stage struct {
-	// apply changes a row of results, the first of which is element at of the
-	// output and has index ch along axis 1. A row lies within one channel,
-	// unless channels have one element each.
-	apply func(row, other []float32, ch, at int)
+	rows  func(k rowKind) apply
 	other *ir.Value // an operand of the output's shape, or nil
-	flat  bool      // apply does not use ch
+	flat  bool      // the channel does not matter
+
+	// What a tile does at its store instead, if not 0: simd.Bias, Norm, Add or Clamp;
+	// and its parameters: of each channel, or the limits.
+	part   int
+	params [3][]float32
+	lo, hi float32
 }
 
-// applyAll applies stages to a row; others are the operands of each.
-func applyAll(stages []stage, row []float32, others [][]float32, ch, at int) {
-	for i := range stages {
-		stages[i].apply(row, others[i], ch, at)
-	}
+// flatStage is a stage that does the same to all elements.
+func flatStage(f func(row []float32)) stage {
+	return stage{flat: true, rows: func(rowKind) apply { return func(_ *worker, row, _ []float32, _ int) { f(row) } }}
 }
 
-// othersOf returns the operands of each stage among a unit's inputs, of which
-// those from first on belong to the stages that have one, in order.
-func othersOf(stages []stage, in []*tensor.Tensor, first int) [][]float32 {
-	out := make([][]float32, len(stages))
-	for i := range stages {
-		if stages[i].other != nil {
-			out[i] = tensor.Data[float32](in[first])
-			first++
+// bound is a stage for rows of one kind.
+type bound struct {
+	apply apply
+	other *view
+}
+
+// bind prepares stages for rows of one kind. others are the operands of those that have one.
+func bind(stages []stage, k rowKind, others []*view) []bound {
+	out := make([]bound, len(stages))
+	for i, s := range stages {
+		out[i].apply = s.rows(k)
+		if s.other != nil {
+			out[i].other, others = others[0], others[1:]
 		}
 	}
 	return out
 }
 
-// operandsOf returns the values that othersOf expects.
+// finish applies stages to n elements of out from at pixels after the start of a row.
+func finish(w *worker, stages []bound, out *view, image, group, y, at, n int) {
+	if len(stages) == 0 {
+		return
+	}
+	row := out.data[out.at(image, group, y)+at:][:n]
+	for i := range stages {
+		var other []float32
+		if o := stages[i].other; o != nil {
+			other = o.data[o.at(image, group, y)+at:][:n]
+		}
+		stages[i].apply(w, row, other, group*out.block)
+	}
+}
+
+// operandsOf returns the values that bind expects.
 func operandsOf(stages []stage) []*ir.Value {
 	var out []*ir.Value
 	for _, s := range stages {
@@ -80,7 +116,7 @@ func stageOf(s *simd.Set, n *ir.Node, v *ir.Value) (stage, bool) {
 		return clampStage(s, lo, hi), true
 	case "LeakyRelu":
 		slope := n.Float("alpha")
-		return stage{flat: true, apply: func(row, _ []float32, _, _ int) { s.Leaky(row, row, slope) }}, true
+		return flatStage(func(row []float32) { s.Leaky(row, row, slope) }), true
 	case "Sum":
 		if len(n.In) == 2 {
 			return arithStage(s, n, v, shape)
@@ -96,13 +132,15 @@ func stageOf(s *simd.Set, n *ir.Node, v *ir.Value) (stage, bool) {
 		return quantStage(s, n, v, shape)
 	}
 	if f := functionOf(s, n); f != nil {
-		return stage{flat: true, apply: func(row, _ []float32, _, _ int) { f(row) }}, true
+		return flatStage(f), true
 	}
 	return stage{}, false
 }
 
 func clampStage(s *simd.Set, lo, hi float32) stage {
-	return stage{flat: true, apply: func(row, _ []float32, _, _ int) { s.Clamp(row, row, lo, hi) }}
+	c := flatStage(func(row []float32) { s.Clamp(row, row, lo, hi) })
+	c.part, c.lo, c.hi = simd.Clamp, lo, hi
+	return c
 }
 
 // arithStage is Add, Sub or Mul with a constant of one element or one per
@@ -118,31 +156,35 @@ func arithStage(s *simd.Set, n *ir.Node, v *ir.Value, shape []int) (stage, bool)
 		if o == v || !o.Type.Equal(v.Type) {
 			return stage{}, false
 		}
-		return stage{other: o, flat: true, apply: func(row, other []float32, _, at int) {
-			if other = other[at : at+len(row)]; second {
-				vectors(row, row, other)
-			} else {
-				vectors(row, other, row)
+		out := stage{other: o, flat: true, rows: func(rowKind) apply {
+			return func(_ *worker, row, other []float32, _ int) {
+				if second {
+					vectors(row, row, other)
+				} else {
+					vectors(row, other, row)
+				}
 			}
-		}}, true
+		}}
+		if n.Op.Name == "Add" || n.Op.Name == "Sum" {
+			out.part = simd.Add
+		}
+		return out, true
 	}
 	p, ok := channelParam(o.Data, shape)
 	if !ok || n.Op.Name == "Sub" && !second {
 		return stage{}, false
 	}
-	if n.Op.Name == "Sub" { // x − c and x + (−c) are the same bits
+	switch n.Op.Name {
+	case "Sub": // x − c and x + (−c) are the same bits
 		q := make([]float32, len(p))
 		for i, c := range p {
 			q[i] = -c
 		}
-		p, vectors = q, s.Add
+		return addStage(s, q), true
+	case "Mul":
+		return mulStage(s, p), true
 	}
-	scalars := s.AddScalar
-	if n.Op.Name == "Mul" {
-		scalars = s.MulScalar
-	}
-	return perChannel(p, shape, func(row []float32, c float32) { scalars(row, row, c) },
-		func(row, c []float32) { vectors(row, row, c) }), true
+	return addStage(s, p), true
 }
 
 // channelParam returns the elements of a constant that broadcasts to shape, if
@@ -163,17 +205,47 @@ func channelParam(t *tensor.Tensor, shape []int) ([]float32, bool) {
 	return t.Float32s(), true
 }
 
-// perChannel makes a stage of an operation with a parameter: one for all
-// elements, or one for each index along axis 1. one applies a parameter to a
-// row, each applies as many as the row has elements.
-func perChannel(p []float32, shape []int, one func(row []float32, p float32), each func(row, p []float32)) stage {
+// perChannel makes a stage of an operation with a parameter for each channel, or
+// one for all of them. one applies a parameter to a row, each applies as many as the row has
+// elements, lanes as many as a block has to each pixel.
+func perChannel(p []float32, one func(row []float32, p float32), each func(row, p []float32), lanes apply) stage {
 	if len(p) == 1 {
-		return stage{flat: true, apply: func(row, _ []float32, _, _ int) { one(row, p[0]) }}
+		return flatStage(func(row []float32) { one(row, p[0]) })
 	}
-	if innerSize(shape) == 1 {
-		return stage{apply: func(row, _ []float32, ch, _ int) { each(row, p[ch:ch+len(row)]) }}
+	return stage{rows: func(k rowKind) apply {
+		switch k {
+		case across:
+			return func(_ *worker, row, _ []float32, ch int) { each(row, p[ch:ch+len(row)]) }
+		case inBlock:
+			return lanes
+		}
+		return func(_ *worker, row, _ []float32, ch int) { one(row, p[ch]) }
+	}}
+}
+
+// inLanes applies a part of a tile to rows in blocks.
+func inLanes(s *simd.Set, part int, params [3][]float32) apply {
+	for i, p := range params {
+		params[i] = slices.Concat(p, make([]float32, -len(p)&(simd.Block-1)))
 	}
-	return stage{apply: func(row, _ []float32, ch, _ int) { one(row, p[ch]) }}
+	return func(w *worker, row, _ []float32, ch int) {
+		t := &w.stage
+		*t = simd.Tile{Flags: simd.More | part, YDist: 4 * simd.Block}
+		setParams(t, params, ch)
+		for most := simd.Block * s.ConvPixels(1); len(row) > 0; row = row[min(most, len(row)):] {
+			t.Y = unsafe.Pointer(&row[0])
+			s.Conv(1, min(most, len(row))/simd.Block, t)
+		}
+	}
+}
+
+// setParams points a tile to the parameters of channels from ch on.
+func setParams(t *simd.Tile, params [3][]float32, ch int) {
+	if t.Flags&simd.Norm != 0 {
+		t.Mean, t.Scale, t.Shift = unsafe.Pointer(&params[0][ch]), unsafe.Pointer(&params[1][ch]), unsafe.Pointer(&params[2][ch])
+	} else {
+		t.Bias = unsafe.Pointer(&params[0][ch])
+	}
 }
 
 // innerSize returns the number of elements of one channel of one image.
@@ -207,26 +279,46 @@ func quantStage(s *simd.Set, n *ir.Node, v *ir.Value, shape []int) (stage, bool)
 		return ch
 	}
 	if len(q.Scale) == 1 {
-		return stage{flat: true, apply: func(row, _ []float32, _, _ int) { s.Quant(row, row, q.Scale[0], lo[0], hi[0]) }}, true
+		return flatStage(func(row []float32) { s.Quant(row, row, q.Scale[0], lo[0], hi[0]) }), true
 	}
-	if innerSize(shape) == 1 {
-		return stage{apply: func(row, _ []float32, ch, _ int) {
-			for i := range row {
-				z := zero(ch + i)
-				s.Quant(row[i:i+1], row[i:i+1], q.Scale[ch+i], lo[z], hi[z])
+	one := func(row []float32, ch int) { s.Quant(row, row, q.Scale[ch], lo[zero(ch)], hi[zero(ch)]) }
+	return stage{rows: func(k rowKind) apply {
+		switch k {
+		case across:
+			return func(_ *worker, row, _ []float32, ch int) {
+				for i := range row {
+					one(row[i:i+1], ch+i)
+				}
 			}
-		}}, true
-	}
-	return stage{apply: func(row, _ []float32, ch, _ int) {
-		z := zero(ch)
-		s.Quant(row, row, q.Scale[ch], lo[z], hi[z])
+		case inBlock:
+			return func(_ *worker, row, _ []float32, ch int) {
+				for i := range row {
+					if c := ch + i%simd.Block; c < len(q.Scale) {
+						one(row[i:i+1], c)
+					}
+				}
+			}
+		}
+		return func(_ *worker, row, _ []float32, ch int) { one(row, ch) }
 	}}, true
 }
 
-// addStage adds p, which has one element or one per index along axis 1.
-func addStage(s *simd.Set, p []float32, shape []int) stage {
-	return perChannel(p, shape, func(row []float32, c float32) { s.AddScalar(row, row, c) },
-		func(row, c []float32) { s.Add(row, row, c) })
+// addStage adds p, which has one element or one for each channel.
+func addStage(s *simd.Set, p []float32) stage {
+	params := [3][]float32{p}
+	out := perChannel(p, func(row []float32, c float32) { s.AddScalar(row, row, c) },
+		func(row, c []float32) { s.Add(row, row, c) }, inLanes(s, simd.Bias, params))
+	out.part, out.params = simd.Bias, params
+	return out
+}
+
+// mulStage multiplies by p, which has one element or one for each channel. In
+// blocks it is (x − 0)·p + (−0), which is x·p to the sign of zero.
+func mulStage(s *simd.Set, p []float32) stage {
+	zero := make([]float32, len(p))
+	minus := slices.Repeat([]float32{float32(math.Copysign(0, -1))}, len(p))
+	return perChannel(p, func(row []float32, c float32) { s.MulScalar(row, row, c) },
+		func(row, c []float32) { s.Mul(row, row, c) }, inLanes(s, simd.Norm, [3][]float32{zero, p, minus}))
 }
 
 // normStage is BatchNormalization with constant statistics.
@@ -246,14 +338,20 @@ func normStage(s *simd.Set, n *ir.Node, shape []int) (stage, bool) {
 	for c := range a {
 		a[c] = p[1][c] / f32.Sqrt(p[4][c]+n.Float("epsilon"))
 	}
-	inner := innerSize(shape)
-	return stage{apply: func(row, _ []float32, ch, _ int) {
-		if inner > 1 {
-			s.Normalise(row, row, p[3][ch], a[ch], p[2][ch])
-			return
+	params := [3][]float32{p[3], a, p[2]}
+	lanes := inLanes(s, simd.Norm, params)
+	one := func(row []float32, ch int) { s.Normalise(row, row, p[3][ch], a[ch], p[2][ch]) }
+	return stage{part: simd.Norm, params: params, rows: func(k rowKind) apply {
+		switch k {
+		case across:
+			return func(_ *worker, row, _ []float32, ch int) {
+				for i := range row {
+					one(row[i:i+1], ch+i)
+				}
+			}
+		case inBlock:
+			return lanes
 		}
-		for i := range row {
-			s.Normalise(row[i:i+1], row[i:i+1], p[3][ch+i], a[ch+i], p[2][ch+i])
-		}
+		return func(_ *worker, row, _ []float32, ch int) { one(row, ch) }
 	}}, true
 }

@@ -7,12 +7,31 @@ import (
 	"thriftc/ir/tensor"
 )
 
+// unit is a step before values have memory.
+type unit struct {
+	node    *ir.Node
+	fused   []*ir.Node // those after node that are computed with it
+	name    string     // of the kernel
+	kind    stepKind
+	in, out []*ir.Value
+
+	// arrange returns how the inputs are wanted and how the outputs are given when the inputs
+	// lie in blocks of lies channels. Outputs that are not exact may get a halo, which the unit
+	// clears. nil: all are plain.
+	arrange func(lies []int) ([]want, want)
+	// make returns the work, on views that have their memory when it runs. computed only.
+	make func(in, out []*view, s *step) []phase
+}
+
 // source computes a value that stages may then change.
 type source struct {
-	in     []*ir.Value
-	stages []stage // those that belong to the node itself, such as a bias
-	make   func(stages []stage) kernel
-	flat   bool // only flat stages may follow
+	name    string
+	in      []*ir.Value
+	stages  []stage                         // those that belong to the node itself, such as a bias
+	flat    bool                            // only flat stages may follow
+	arrange func(lies []int) ([]want, want) // as of a unit, for in
+	// make returns the work; others are the operands of those stages that have one, and lie as out does.
+	make func(in []*view, out *view, stages []stage, others []*view, s *step) []phase
 }
 
 // sources are the operators that have a kernel. A function returns false for a
@@ -49,7 +68,7 @@ func units(x *executable, g *ir.Graph) []unit {
 // choose returns the unit that starts with n and its last node. It adds the
 // nodes after n that the unit computes to inside.
 func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node) {
-	if n.Op.Elements == ir.Kept && isView(n) {
+	if isView(n) {
 		return unit{node: n, name: "view", kind: viewed, in: n.In[:1], out: n.Out}, n
 	}
 	if u, ok := moveUnit(n); ok {
@@ -80,7 +99,26 @@ func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node
 		fused = append(fused, m)
 		last = m
 	}
-	return unit{node: n, fused: fused, name: x.set.Name, kind: computed, run: src.make(stages), in: slices.Concat(src.in, operandsOf(stages)), out: last.Out}, last
+	return src.unit(n, fused, last.Out, stages), last
+}
+
+// unit makes a unit of a source and the stages that follow it.
+func (src *source) unit(n *ir.Node, fused []*ir.Node, out []*ir.Value, stages []stage) unit {
+	u := unit{node: n, fused: fused, name: src.name, kind: computed, in: slices.Concat(src.in, operandsOf(stages)), out: out}
+	u.arrange = func(lies []int) ([]want, want) {
+		wants, out := slices.Repeat([]want{plain}, len(src.in)), plain
+		if src.arrange != nil {
+			wants, out = src.arrange(lies[:len(src.in)])
+		}
+		for range lies[len(src.in):] {
+			wants = append(wants, out)
+		}
+		return wants, out
+	}
+	u.make = func(in, out []*view, s *step) []phase {
+		return src.make(in[:len(src.in)], out[0], stages, in[len(src.in):], s)
+	}
+	return u
 }
 
 func sourceOf(x *executable, n *ir.Node) (source, bool) {
@@ -100,10 +138,12 @@ func sourceOf(x *executable, n *ir.Node) (source, bool) {
 
 // isView reports whether n's result can share the memory of its first input.
 func isView(n *ir.Node) bool {
-	a, b := n.In[0].Type, n.Out[0].Type
-	from, ok1 := a.Static()
-	to, ok2 := b.Static()
-	if !ok1 || !ok2 || a.Elem != b.Elem || a.Elem == tensor.Invalid {
+	if n.Op.Elements != ir.Kept || n.In[0].Type.Elem != tensor.F32 || n.Out[0].Type.Elem != tensor.F32 {
+		return false
+	}
+	from, ok1 := n.In[0].Type.Static()
+	to, ok2 := n.Out[0].Type.Static()
+	if !ok1 || !ok2 {
 		return false
 	}
 	p, err1 := tensor.NumElems(from)
@@ -121,42 +161,85 @@ func elementwiseSource(x *executable, n *ir.Node) (source, bool) {
 		if !ok {
 			continue
 		}
-		return source{in: []*ir.Value{v}, stages: []stage{s}, make: func(stages []stage) kernel { return rowsKernel(v, stages) }}, true
+		return source{in: []*ir.Value{v}, name: "elementwise", stages: []stage{s}, arrange: follows,
+			make: func(in []*view, out *view, stages []stage, others []*view, _ *step) []phase {
+				return elementwise(in[0], out, stages, others)
+			}}, true
 	}
 	return source{}, false
+}
+
+// follows is the arrangement of a unit that gives its output in the blocks in which its input lies.
+func follows(lies []int) ([]want, want) {
+	w := want{layout: layout{block: lies[0]}}
+	return []want{w}, w
 }
 
 // chunk is how many elements an element-wise task handles, about.
 const chunk = 16 << 10
 
-// rowsKernel copies its input and applies stages to it.
-func rowsKernel(v *ir.Value, stages []stage) kernel {
-	shape, _ := v.Type.Static()
-	total, _ := tensor.NumElems(shape)
-	row, channels := chunk, 1 // elements of a row, rows until the channels start again
-	if slices.ContainsFunc(stages, func(s stage) bool { return !s.flat }) {
-		if row = innerSize(shape); row == 1 {
-			row = shape[1]
-		} else {
-			channels = shape[1]
-		}
+// elementwise copies x to y and applies stages to it.
+func elementwise(x, y *view, stages []stage, others []*view) []phase {
+	if y.size == 0 {
+		return nil
 	}
-	return func(c *call, in, out []*tensor.Tensor) error {
-		x, y := tensor.Data[float32](in[0]), tensor.Data[float32](out[0])
-		others := othersOf(stages, in, 1)
-		if total == 0 {
-			return nil
+	kind := inChannel
+	switch {
+	case y.block > 1:
+		kind = inBlock
+	case y.h*y.w == 1:
+		kind = across
+	}
+	after := bind(stages, kind, others)
+	if kind != inBlock && flat(append(others, x, y)...) && (kind == across || !slices.ContainsFunc(stages, func(s stage) bool { return !s.flat })) {
+		// Rows of the whole array, or of all channels of an image.
+		row := y.size
+		if kind == across {
+			row = y.c
 		}
-		rows := (total + row - 1) / row
-		perTask := max(1, chunk/row)
-		return c.parallel((rows+perTask-1)/perTask, func(_, i int) {
-			for r := i * perTask; r < min((i+1)*perTask, rows); r++ {
-				lo, hi := r*row, min((r+1)*row, total)
-				copy(y[lo:hi], x[lo:hi])
-				applyAll(stages, y[lo:hi], others, r%channels, lo)
+		perRow := (row + chunk - 1) / chunk
+		return []phase{{y.size / row * perRow, func(w *worker, i int) {
+			lo, hi := part(row, i%perRow, perRow)
+			at := i / perRow * row
+			piece := y.data[at+lo : at+hi]
+			copy(piece, x.data[at+lo:])
+			for j := range after {
+				var other []float32
+				if o := after[j].other; o != nil {
+					other = o.data[at+lo : at+hi]
+				}
+				after[j].apply(w, piece, other, lo)
 			}
-		})
+		}}}
 	}
+	return rowTasks(y, 1, func(w *worker, n, g, row int) {
+		copy(y.line(n, g, row), x.line(n, g, row))
+		finish(w, after, y, n, g, row, 0, y.w*y.block)
+	})
+}
+
+// rowTasks is tasks that compute rows of y, each of which costs as much as so
+// many copies of it, and clears the halo beside them.
+func rowTasks(y *view, cost int, row func(w *worker, n, g, row int)) []phase {
+	if y.size == 0 {
+		return nil
+	}
+	planes := y.n * y.groups()
+	size := y.h * y.w * y.block * cost
+	perPlane := max(1, min(y.h, size/chunk)) // tasks of a plane
+	perTask := max(1, min(planes, chunk/max(1, size)))
+	tasks := perPlane * ((planes + perTask - 1) / perTask)
+	return []phase{{tasks, func(w *worker, i int) {
+		y0, y1 := part(y.h, i%perPlane, perPlane)
+		first := i / perPlane * perTask
+		for p := first; p < min(first+perTask, planes); p++ {
+			n, g := p/y.groups(), p%y.groups()
+			for r := y0; r < y1; r++ {
+				row(w, n, g, r)
+			}
+			y.clearHalo(n, g, y0, y1)
+		}
+	}}}
 }
 
 // biasStages returns the addition of a constant with one element per index
@@ -168,5 +251,5 @@ func biasStages(x *executable, b *ir.Value, shape []int) ([]stage, bool) {
 	if !b.HasData() || b.Data.Elem() != tensor.F32 || b.Data.Len() != shape[1] {
 		return nil, false
 	}
-	return []stage{addStage(x.set, b.Data.Float32s(), shape)}, true
+	return []stage{addStage(x.set, b.Data.Float32s())}, true
 }

@@ -24,10 +24,13 @@ func Test(t *testing.T) { passtest.Golden(t, Info) }
 // reference is an engine that evaluates graphs with the operators' own evaluators.
 type reference struct{}
 
-type evaluation struct{ g *ir.Graph }
+type evaluation struct {
+	backends.Executable
+	g *ir.Graph
+}
 
 func (reference) Compile(_ context.Context, g *ir.Graph, _ backends.Options) (backends.Executable, error) {
-	return evaluation{g}, nil
+	return evaluation{g: g}, nil
 }
 
 func (e evaluation) Run(ctx context.Context, in []*tensor.Tensor) ([]*tensor.Tensor, error) {

@@ -54,6 +54,8 @@ func (v isa) convTiles() {
 	for p := 1; p <= pixels[0]; p++ {
 		v.convTile(fmt.Sprintf("depthwise%d", p), 1, p, true)
 	}
+	v.pool("poolMax", func(x, acc reg.VecVirtual) { VMAXPS(acc, x, acc) }, false)
+	v.pool("poolMean", func(x, acc reg.VecVirtual) { VADDPS(x, acc, acc) }, true)
 	v.peak()
 }
 
@@ -302,3 +304,52 @@ func (v isa) peak() {
 
 // peakSums is how many sums a round of peak adds to.
 const peakSums = 14
+
+// pool writes a kernel that combines vectors at the offsets of a tile, for each of n pixels.
+func (v isa) pool(name string, add func(x, acc reg.VecVirtual), mean bool) {
+	TEXT(name+v.name, NOSPLIT, "func(n int, t *uint64)")
+	Pragma("noescape")
+	n := Load(Param("n"), GP64())
+	c := &conv{isa: v, blocks: 1}
+	c.t = Load(Param("t"), GP64())
+	x, y := c.word(tileX), c.word(tileY)
+	dist, yDist := c.word(tileDist), c.word(tileYDist)
+	acc := make([]reg.VecVirtual, c.vectors())
+	for i := range acc {
+		acc[i] = v.vec()
+	}
+	count := v.vec()
+	VBROADCASTSS(Mem{Base: c.t, Disp: tileLimits}, count)
+	Label("pixel")
+	at, off, k := GP64(), c.word(tileOff), c.word(tileK)
+	MOVQ(x, at)
+	ADDQ(Mem{Base: off}, at)
+	for i, a := range acc {
+		VMOVUPS(Mem{Base: at, Disp: 4 * v.lanes * i}, a)
+	}
+	DECQ(k)
+	JZ(LabelRef("store"))
+	Label("tap")
+	ADDQ(Imm(8), off)
+	ADDQ(Mem{Base: off}, at)
+	for i, a := range acc {
+		r := v.vec()
+		VMOVUPS(Mem{Base: at, Disp: 4 * v.lanes * i}, r)
+		add(r, a)
+	}
+	DECQ(k)
+	JNZ(LabelRef("tap"))
+	Label("store")
+	for i, a := range acc {
+		if mean {
+			VDIVPS(count, a, a)
+		}
+		VMOVUPS(a, Mem{Base: y, Disp: 4 * v.lanes * i})
+	}
+	ADDQ(dist, x)
+	ADDQ(yDist, y)
+	DECQ(n)
+	JNZ(LabelRef("pixel"))
+	VZEROUPPER()
+	RET()
+}

@@ -1,6 +1,6 @@
 // Command asm writes the vector kernels of package simd, one family a file:
 //
-//	go run . -family tile -out ../simd/tile_amd64.s -stubs ../simd/tile_stubs_amd64.go -pkg simd
+//	go run . -family rows -out ../simd/rows_amd64.s -stubs ../simd/rows_stubs_amd64.go -pkg simd
 //
 // It is a module of its own so that the main module does not depend on avo.
 package main
@@ -13,13 +13,13 @@ import (
 	"slices"
 
 	. "github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/reg"
 )
 
 // families are the kernels of one file each.
 var families = map[string]func(v isa){
 	"math": isa.functions,
 	"wino": isa.wino,
-	"tile": isa.tiles,
 	"conv": isa.convTiles,
 	"mux":  isa.muxes,
 	"i8":   isa.bytes,
@@ -27,6 +27,32 @@ var families = map[string]func(v isa){
 		v.rows()
 		v.even()
 	},
+}
+
+// isa is an instruction set.
+type isa struct {
+	name  string
+	lanes int // float32s in a vector
+}
+
+var (
+	avx2   = isa{"AVX2", 8}
+	avx512 = isa{"AVX512", 16}
+)
+
+func (v isa) vec() reg.VecVirtual {
+	if v.lanes == 16 {
+		return ZMM()
+	}
+	return YMM()
+}
+
+func (v isa) zero(r reg.VecVirtual) {
+	if v.lanes == 16 {
+		VPXORD(r, r, r)
+	} else {
+		VXORPS(r, r, r)
+	}
 }
 
 func main() {

@@ -141,3 +141,47 @@ func (s *Set) Peak(n int) int {
 	s.peak(n)
 	return 2 * sums * s.Lanes * n
 }
+
+// PoolMax computes the greatest of the K vectors at the offsets of a tile from
+// each of n pixels. A later one counts only if it is greater.
+func (s *Set) PoolMax(n int, t *Tile) {
+	s.pool(n, t, s.poolMax, func(best, x float32) float32 {
+		if x > best {
+			return x
+		}
+		return best
+	}, false)
+}
+
+// PoolMean computes the sum of the K vectors at the offsets of a tile from each of n
+// pixels, in order, divided by Lo.
+func (s *Set) PoolMean(n int, t *Tile) {
+	s.pool(n, t, s.poolMean, func(sum, x float32) float32 { return sum + x }, true)
+}
+
+func (s *Set) pool(n int, t *Tile, f func(n int, t *uint64), add func(a, x float32) float32, mean bool) {
+	if f != nil {
+		f(n, (*uint64)(unsafe.Pointer(t)))
+		return
+	}
+	for p := range n {
+		at := p * t.Dist
+		y := vector(t.Y, p*t.YDist)
+		for k, d := range unsafe.Slice(t.Off, t.K) {
+			at += d
+			x := vector(t.X, at)
+			if k == 0 {
+				*y = *x
+				continue
+			}
+			for l := range y {
+				y[l] = add(y[l], x[l])
+			}
+		}
+		if mean {
+			for l := range y {
+				y[l] /= t.Lo
+			}
+		}
+	}
+}

@@ -1819,6 +1819,90 @@ store:
 	VZEROUPPER
 	RET
 
+// func poolMaxAVX2(n int, t *uint64)
+// Requires: AVX
+TEXT ·poolMaxAVX2(SB), NOSPLIT, $0-16
+	MOVQ         n+0(FP), AX
+	MOVQ         t+8(FP), CX
+	MOVQ         (CX), DX
+	MOVQ         16(CX), BX
+	MOVQ         40(CX), SI
+	MOVQ         64(CX), DI
+	VBROADCASTSS 136(CX), Y0
+
+pixel:
+	MOVQ    24(CX), R9
+	MOVQ    32(CX), R10
+	MOVQ    DX, R8
+	ADDQ    (R9), R8
+	VMOVUPS (R8), Y0
+	VMOVUPS 32(R8), Y1
+	DECQ    R10
+	JZ      store
+
+tap:
+	ADDQ    $0x08, R9
+	ADDQ    (R9), R8
+	VMOVUPS (R8), Y2
+	VMAXPS  Y0, Y2, Y0
+	VMOVUPS 32(R8), Y2
+	VMAXPS  Y1, Y2, Y1
+	DECQ    R10
+	JNZ     tap
+
+store:
+	VMOVUPS Y0, (BX)
+	VMOVUPS Y1, 32(BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	DECQ    AX
+	JNZ     pixel
+	VZEROUPPER
+	RET
+
+// func poolMeanAVX2(n int, t *uint64)
+// Requires: AVX
+TEXT ·poolMeanAVX2(SB), NOSPLIT, $0-16
+	MOVQ         n+0(FP), AX
+	MOVQ         t+8(FP), CX
+	MOVQ         (CX), DX
+	MOVQ         16(CX), BX
+	MOVQ         40(CX), SI
+	MOVQ         64(CX), DI
+	VBROADCASTSS 136(CX), Y2
+
+pixel:
+	MOVQ    24(CX), R9
+	MOVQ    32(CX), R10
+	MOVQ    DX, R8
+	ADDQ    (R9), R8
+	VMOVUPS (R8), Y0
+	VMOVUPS 32(R8), Y1
+	DECQ    R10
+	JZ      store
+
+tap:
+	ADDQ    $0x08, R9
+	ADDQ    (R9), R8
+	VMOVUPS (R8), Y3
+	VADDPS  Y3, Y0, Y0
+	VMOVUPS 32(R8), Y3
+	VADDPS  Y3, Y1, Y1
+	DECQ    R10
+	JNZ     tap
+
+store:
+	VDIVPS  Y2, Y0, Y0
+	VMOVUPS Y0, (BX)
+	VDIVPS  Y2, Y1, Y1
+	VMOVUPS Y1, 32(BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	DECQ    AX
+	JNZ     pixel
+	VZEROUPPER
+	RET
+
 // func peakAVX2(n int)
 // Requires: AVX, FMA3
 TEXT ·peakAVX2(SB), NOSPLIT, $0-8
@@ -15279,6 +15363,81 @@ store:
 	VMOVUPS Z14, (CX)
 	ADDQ    AX, CX
 	VMOVUPS Z15, (CX)
+	VZEROUPPER
+	RET
+
+// func poolMaxAVX512(n int, t *uint64)
+// Requires: AVX, AVX512F
+TEXT ·poolMaxAVX512(SB), NOSPLIT, $0-16
+	MOVQ         n+0(FP), AX
+	MOVQ         t+8(FP), CX
+	MOVQ         (CX), DX
+	MOVQ         16(CX), BX
+	MOVQ         40(CX), SI
+	MOVQ         64(CX), DI
+	VBROADCASTSS 136(CX), Z0
+
+pixel:
+	MOVQ    24(CX), R9
+	MOVQ    32(CX), R10
+	MOVQ    DX, R8
+	ADDQ    (R9), R8
+	VMOVUPS (R8), Z0
+	DECQ    R10
+	JZ      store
+
+tap:
+	ADDQ    $0x08, R9
+	ADDQ    (R9), R8
+	VMOVUPS (R8), Z1
+	VMAXPS  Z0, Z1, Z0
+	DECQ    R10
+	JNZ     tap
+
+store:
+	VMOVUPS Z0, (BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	DECQ    AX
+	JNZ     pixel
+	VZEROUPPER
+	RET
+
+// func poolMeanAVX512(n int, t *uint64)
+// Requires: AVX, AVX512F
+TEXT ·poolMeanAVX512(SB), NOSPLIT, $0-16
+	MOVQ         n+0(FP), AX
+	MOVQ         t+8(FP), CX
+	MOVQ         (CX), DX
+	MOVQ         16(CX), BX
+	MOVQ         40(CX), SI
+	MOVQ         64(CX), DI
+	VBROADCASTSS 136(CX), Z1
+
+pixel:
+	MOVQ    24(CX), R9
+	MOVQ    32(CX), R10
+	MOVQ    DX, R8
+	ADDQ    (R9), R8
+	VMOVUPS (R8), Z0
+	DECQ    R10
+	JZ      store
+
+tap:
+	ADDQ    $0x08, R9
+	ADDQ    (R9), R8
+	VMOVUPS (R8), Z2
+	VADDPS  Z2, Z0, Z0
+	DECQ    R10
+	JNZ     tap
+
+store:
+	VDIVPS  Z1, Z0, Z0
+	VMOVUPS Z0, (BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	DECQ    AX
+	JNZ     pixel
 	VZEROUPPER
 	RET
 

@@ -40,6 +40,12 @@ func depthwise5AVX2(t *uint64)
 //go:noescape
 func depthwise6AVX2(t *uint64)
 
+//go:noescape
+func poolMaxAVX2(n int, t *uint64)
+
+//go:noescape
+func poolMeanAVX2(n int, t *uint64)
+
 func peakAVX2(n int)
 
 //go:noescape
@@ -227,5 +233,11 @@ func depthwise15AVX512(t *uint64)
 
 //go:noescape
 func depthwise16AVX512(t *uint64)
+
+//go:noescape
+func poolMaxAVX512(n int, t *uint64)
+
+//go:noescape
+func poolMeanAVX512(n int, t *uint64)
 
 func peakAVX512(n int)

@@ -4,7 +4,6 @@
 // holds different outputs, never parts of one sum.
 package simd
 
-//go:generate sh ../asm/generate.sh tile
 //go:generate sh ../asm/generate.sh mux
 //go:generate sh ../asm/generate.sh rows
 //go:generate sh ../asm/generate.sh conv
@@ -18,29 +17,19 @@ import (
 	"thriftc/ir/f32"
 )
 
-// tile adds to each of rows·vectors results the products over k, in order, with
-// fused multiply-adds, starting at +0 or, if more is not 0, at what c holds:
-//
-//	c[i·ldc + j·lanes + l] += Σ_k a[k·rows + i] · b[off[k] + pos[j] + l]
-type tile func(k int, a *float32, off *int, b *float32, pos *int, c *float32, ldc int, more int)
-
 // Set is the kernels for one kind of CPU.
 type Set struct {
-	Name    string // portable, avx2 or avx512
-	Lanes   int    // floats in a vector
-	Rows    int    // most rows of a tile
-	Vectors int    // most vectors of a tile; Wide for tiles of one row
+	Name  string // portable, avx2 or avx512
+	Lanes int    // floats in a vector
 
-	tiles [][]tile // by rows and vectors, both less one
-
-	conv      [][]func(t *uint64) // by blocks and pixels of a Tile, both less one
-	depthwise []func(t *uint64)   // by pixels, less one
-	peak      func(n int)
-	mux       []func(m *uint64) // by vectors, less one
-	muxHalf   []func(m *uint64) // the same for vectors of 8 lanes where others have 16
-
-	winoIn, winoOut func(t *uint64)
-	bytes           byteKernels
+	conv              [][]func(t *uint64) // by blocks and pixels of a Tile, both less one
+	depthwise         []func(t *uint64)   // by pixels, less one
+	poolMax, poolMean func(n int, t *uint64)
+	peak              func(n int)
+	mux               []func(m *uint64) // by vectors, less one
+	muxHalf           []func(m *uint64) // the same for vectors of 8 lanes where others have 16
+	winoIn, winoOut   func(t *uint64)
+	bytes             byteKernels
 
 	add, sub, mul, max   func(n int, dst, x, y *float32)
 	addScalar, mulScalar func(n int, dst, x *float32, s float32)
@@ -51,13 +40,10 @@ type Set struct {
 	even                 func(n int, dst, x *float32)
 }
 
-// Wide is the most vectors of a tile of one row.
-const Wide = 4
-
 // Portable is the kernels in Go, which run everywhere.
 var Portable = &Set{
 	bytes: portableBytes,
-	Name:  "portable", Lanes: 8, Rows: 4, Vectors: 3,
+	Name:  "portable", Lanes: 8,
 	conv:      [][]func(*uint64){portableTiles(1, 6, false), portableTiles(2, 4, false)},
 	depthwise: portableTiles(1, 6, true),
 	mux:       portableMux(),
@@ -81,49 +67,6 @@ func Named(name string) (*Set, error) {
 		names = append(names, s.Name)
 	}
 	return nil, fmt.Errorf("no kernels %q on this CPU, which can run auto, %s", name, strings.Join(names, ", "))
-}
-
-// Tile computes rows × len(pos) vectors of results into c, whose rows are ldc
-// apart: c[i·ldc + j·Lanes + l] = Σ_k a[k·rows + i] · b[off[k] + pos[j] + l]
-// over k in order, with fused multiply-adds, starting at +0, or at what c
-// holds if more. All of b[off[k] + pos[j]:][:Lanes] must exist.
-func (s *Set) Tile(rows int, a []float32, off []int, b []float32, pos []int, c []float32, ldc int, more bool) {
-	vectors := len(pos)
-	a = a[:len(off)*rows]
-	c = c[:(rows-1)*ldc+vectors*s.Lanes]
-	if s.tiles == nil {
-		s.portableTile(rows, a, off, b, pos, c, ldc, more)
-		return
-	}
-	m := 0
-	if more {
-		m = 1
-	}
-	if len(off) == 0 {
-		a, off, b = c, pos, c // addresses that are not used
-		s.tiles[rows-1][vectors-1](0, &a[0], &off[0], &b[0], &pos[0], &c[0], ldc, m)
-		return
-	}
-	s.tiles[rows-1][vectors-1](len(off), &a[0], &off[0], &b[0], &pos[0], &c[0], ldc, m)
-}
-
-func (s *Set) portableTile(rows int, a []float32, off []int, b []float32, pos []int, c []float32, ldc int, more bool) {
-	if !more {
-		for i := range rows {
-			clear(c[i*ldc:][:len(pos)*s.Lanes])
-		}
-	}
-	for k, o := range off {
-		for i, w := range a[k*rows:][:rows] {
-			for j, p := range pos {
-				x := b[o+p:][:s.Lanes]
-				y := c[i*ldc+j*s.Lanes:][:s.Lanes]
-				for l, v := range x {
-					y[l] = f32.FMA(w, v, y[l])
-				}
-			}
-		}
-	}
 }
 
 // Add sets dst = x + y. dst may be x or y here and below; all have dst's length.

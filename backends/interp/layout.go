@@ -1,0 +1,203 @@
+package interp
+
+import (
+	"slices"
+
+	"thriftc/ir"
+	"thriftc/ir/tensor"
+)
+
+// want is how a unit wants an input to lie: in blocks of so many channels, with at
+// least such a halo; exact: without any.
+type want struct {
+	layout
+	exact bool
+}
+
+var plain = want{planar, true}
+
+// arranger gives every value a layout, and puts a change of layout where a unit wants another.
+type arranger struct {
+	*plan
+	set   *executable
+	lying map[*ir.Value][]int // the slots that hold a value, as its unit made it first
+	units []unit              // by step
+}
+
+// arrange makes the plan's slots and steps from units in order.
+func (p *plan) arrange(g *ir.Graph, x *executable, list []unit) {
+	a := &arranger{plan: p, set: x, lying: map[*ir.Value][]int{}}
+	for _, v := range g.Inputs {
+		p.inputs = append(p.inputs, a.hold(v, planar, foreign))
+	}
+	for _, v := range g.Consts {
+		a.hold(v, planar, foreign)
+	}
+	for _, u := range list {
+		a.place(u)
+	}
+	for _, v := range g.Outputs {
+		p.outputs = append(p.outputs, a.output(v))
+	}
+	for i := range p.slots {
+		s := &p.slots[i]
+		if s.hasView() {
+			s.view = newView(s.shape, s.elem, s.layout)
+		}
+	}
+	for _, v := range g.Consts {
+		p.slots[a.lying[v][0]].give(v.Data)
+	}
+	views := func(slots []int) []*view {
+		out := make([]*view, len(slots))
+		for i, s := range slots {
+			if s >= 0 {
+				out[i] = p.slots[s].view
+			}
+		}
+		return out
+	}
+	for i, u := range a.units {
+		if s := &p.steps[i]; s.kind == computed {
+			s.phases = u.make(views(s.in), views(s.out), s)
+		}
+	}
+}
+
+// hold makes a slot for a value.
+func (a *arranger) hold(v *ir.Value, l layout, m memory) int {
+	s := slot{name: v.Name, memory: m, layout: l, elem: v.Type.Elem}
+	if shape, ok := v.Type.Static(); ok {
+		s.shape = shape
+	}
+	a.slots = append(a.slots, s)
+	a.lying[v] = append(a.lying[v], len(a.slots)-1)
+	return len(a.slots) - 1
+}
+
+// hasView reports whether kernels may read or write the slot's elements.
+func (s *slot) hasView() bool {
+	return s.shape != nil && (s.elem == tensor.F32 || s.elem == tensor.I8 || s.elem == tensor.U8 || s.elem == tensor.I32)
+}
+
+// place makes the step of a unit.
+func (a *arranger) place(u unit) {
+	wants, given := slices.Repeat([]want{plain}, len(u.in)), plain
+	if u.arrange != nil {
+		lies := make([]int, len(u.in))
+		for i, v := range u.in {
+			if v != nil {
+				lies[i] = a.slots[a.lying[v][0]].layout.block
+			}
+		}
+		wants, given = u.arrange(lies)
+	}
+	s := step{node: u.node, nodes: append([]*ir.Node{u.node}, u.fused...), name: u.name, kind: u.kind}
+	for i, v := range u.in {
+		if v == nil {
+			s.in = append(s.in, -1)
+		} else {
+			s.in = append(s.in, a.slotFor(v, wants[i]))
+		}
+	}
+	for _, v := range u.out {
+		switch {
+		case v == nil:
+			s.out = append(s.out, -1)
+		case u.kind == viewed:
+			of := s.in[0]
+			if a.slots[of].memory == aliased {
+				of = a.slots[of].of
+			}
+			k := a.hold(v, planar, aliased)
+			a.slots[k].of, a.slots[k].exact = of, true
+			s.out = append(s.out, k)
+		case u.kind == computed:
+			k := a.hold(v, given.layout, inArena)
+			a.slots[k].exact = given.exact
+			s.out = append(s.out, k)
+		default:
+			s.out = append(s.out, a.hold(v, planar, foreign))
+		}
+	}
+	a.steps = append(a.steps, s)
+	a.units = append(a.units, u)
+}
+
+// slotFor returns a slot in which v lies as wanted.
+func (a *arranger) slotFor(v *ir.Value, w want) int {
+	for _, i := range a.lying[v] {
+		s := &a.slots[i]
+		if s.layout.block != w.block {
+			continue
+		}
+		if w.exact {
+			if !s.layout.halo() {
+				s.exact = true
+				return i
+			}
+		} else if !w.halo() {
+			return i
+		} else if s.memory == inArena && !s.exact {
+			s.layout = s.layout.widest(w.layout)
+			return i
+		}
+	}
+	from := a.lying[v][0]
+	to := a.hold(v, w.layout, inArena)
+	a.slots[to].exact = w.exact
+	a.change(from, to)
+	return to
+}
+
+// change adds a step that copies a value from one slot to another.
+func (a *arranger) change(from, to int) {
+	a.steps = append(a.steps, step{name: "layout", kind: computed, in: []int{from}, out: []int{to}})
+	a.units = append(a.units, unit{make: func(in, out []*view, _ *step) []phase { return relay(a.set, in[0], out[0]) }})
+}
+
+// output returns where an output's value is, in row-major order, once the plan has run.
+func (a *arranger) output(v *ir.Value) output {
+	i := a.lying[v][0]
+	s := &a.slots[i]
+	if !s.hasView() || s.elem != tensor.F32 {
+		return output{slot: i}
+	}
+	root := i
+	if s.memory == aliased {
+		root = s.of
+	}
+	if r := &a.slots[root]; r.memory == inArena && !r.layout.halo() && r.layout.block == 1 {
+		r.memory, r.exact = inOutput, true
+		return output{slot: root, direct: true, shape: s.shape}
+	} else if r.memory == foreign && r.layout.block == 1 {
+		return output{slot: i}
+	}
+	to := a.hold(v, planar, inOutput)
+	a.change(i, to)
+	return output{slot: to, direct: true, shape: a.slots[to].shape}
+}
+
+// relay copies a value from one layout to another.
+func relay(x *executable, from, to *view) []phase {
+	switch {
+	case from.block == to.block:
+		return rowTasks(to, 1, func(_ *worker, n, g, y int) { copy(to.line(n, g, y), from.line(n, g, y)) })
+	case from.block == 1:
+		return rowTasks(to, 2, func(_ *worker, n, g, y int) {
+			dst := to.line(n, g, y)
+			for l := range min(to.block, to.c-g*to.block) {
+				for i, v := range from.line(n, g*to.block+l, y) {
+					dst[i*to.block+l] = v
+				}
+			}
+		})
+	}
+	return rowTasks(to, 2, func(_ *worker, n, c, y int) {
+		src := from.line(n, c/from.block, y)
+		dst := to.line(n, c, y)
+		for i := range dst {
+			dst[i] = src[i*from.block+c%from.block]
+		}
+	})
+}

@@ -1,0 +1,136 @@
+package interp
+
+import (
+	"unsafe"
+
+	"thriftc/backends/interp/simd"
+	"thriftc/ir/tensor"
+)
+
+// layout is how the elements of a value lie in memory: planes of so many
+// channels beside each other, with rows and columns around every plane that
+// hold zeros, so that a convolution finds its padding there.
+type layout struct {
+	block                    int // 1: planar, row-major; simd.Block: blocked
+	top, left, bottom, right int // the halo
+}
+
+var planar = layout{block: 1}
+
+func (l layout) halo() bool { return l != layout{block: l.block} }
+
+// widest returns l with a halo at least as wide as m's.
+func (l layout) widest(m layout) layout {
+	return layout{l.block, max(l.top, m.top), max(l.left, m.left), max(l.bottom, m.bottom), max(l.right, m.right)}
+}
+
+// view is the elements of a value in memory: images of c channels of h×w. The
+// channels are in groups of block; pixel (y, x) of group g of image n begins at
+// element origin + n·image + g·group + y·row + x·block. Lanes of the last group
+// beyond the last channel hold anything.
+type view struct {
+	layout
+	n, c, h, w        int
+	image, group, row int
+	origin            int
+	size              int // elements, with the halo
+	bytes             int // of an element
+	shape             []int
+	base              unsafe.Pointer // of the memory; set while a run may use it
+	data              []float32      // the same memory, if the elements are f32
+}
+
+// newView returns the view of a value of some shape: dimension 1 is channels, the last is w.
+func newView(shape []int, elem tensor.Elem, l layout) *view {
+	v := &view{layout: l, n: 1, c: 1, h: 1, w: 1, bytes: elem.ContainerBytes(), shape: shape}
+	switch rank := len(shape); {
+	case rank == 1:
+		v.w = shape[0]
+	case rank > 1:
+		v.n, v.c = shape[0], shape[1]
+		for i, d := range shape[2:] {
+			if i == rank-3 {
+				v.w = d
+			} else {
+				v.h *= d
+			}
+		}
+	}
+	v.row = (l.left + v.w + l.right) * l.block
+	v.group = (l.top + v.h + l.bottom) * v.row
+	v.image = v.groups() * v.group
+	v.size = v.n * v.image
+	v.origin = l.top*v.row + l.left*l.block
+	return v
+}
+
+// groups returns the number of groups of channels.
+func (v *view) groups() int { return (v.c + v.block - 1) / v.block }
+
+// at returns the element where a row begins.
+func (v *view) at(n, g, y int) int { return v.origin + n*v.image + g*v.group + y*v.row }
+
+// ptr returns the address of an element.
+func (v *view) ptr(at int) unsafe.Pointer { return unsafe.Add(v.base, at*v.bytes) }
+
+// line returns row y of a group.
+func (v *view) line(n, g, y int) []float32 { return v.data[v.at(n, g, y):][:v.w*v.block] }
+
+// plane returns all rows of a group of a view without a halo.
+func (v *view) plane(n, g int) []float32 { return v.data[v.at(n, g, 0):][:v.h*v.w*v.block] }
+
+// all returns the elements of a planar view without a halo, in row-major order.
+func (v *view) all() []float32 { return v.data[:v.size] }
+
+// bind gives the view its memory.
+func (v *view) bind(data []float32) {
+	v.data, v.base = data, unsafe.Pointer(unsafe.SliceData(data))
+}
+
+// bindTensor makes the view one of a tensor, whose elements lie in row-major order.
+func (v *view) bindTensor(t *tensor.Tensor) {
+	switch d := t.Container().(type) {
+	case []float32:
+		v.bind(d)
+	case []uint8:
+		v.data, v.base = nil, unsafe.Pointer(unsafe.SliceData(d))
+	case []int8:
+		v.data, v.base = nil, unsafe.Pointer(unsafe.SliceData(d))
+	case []int32:
+		v.data, v.base = nil, unsafe.Pointer(unsafe.SliceData(d))
+	}
+}
+
+// clearHalo zeroes the halo beside rows y0 to y1 of a group, and that above and
+// below them where the plane ends.
+func (v *view) clearHalo(n, g, y0, y1 int) {
+	if !v.halo() {
+		return
+	}
+	start := v.origin + n*v.image + g*v.group
+	before, after := v.left*v.block, (v.w+v.right)*v.block // the halo of a row, from its first pixel
+	if y0 == 0 {
+		clear(v.data[start-v.origin : start-before])
+	}
+	for y := y0; y < y1; y++ {
+		at := start + y*v.row
+		clear(v.data[at-before : at])
+		clear(v.data[at+v.w*v.block : at+after])
+	}
+	if y1 == v.h {
+		clear(v.data[start-before+v.h*v.row : start-v.origin+v.group])
+	}
+}
+
+// flat reports whether the rows of every group follow each other without a halo.
+func flat(views ...*view) bool {
+	for _, v := range views {
+		if v != nil && v.halo() {
+			return false
+		}
+	}
+	return true
+}
+
+// blocked is the layout of convolutions.
+var blocked = layout{block: simd.Block}
