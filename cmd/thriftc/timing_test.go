@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"thriftc/backends"
 	"thriftc/ir"
 	"thriftc/ir/irtest"
 	"thriftc/ir/ops"
@@ -15,6 +16,7 @@ import (
 
 // sleeper is an executable that takes a known time.
 type sleeper struct {
+	backends.Executable
 	time time.Duration
 	log  func()
 }
@@ -31,8 +33,8 @@ func (sleeper) Close() {}
 func TestMeasureInTurn(t *testing.T) {
 	var order []byte
 	models := []*timed{
-		{exe: sleeper{blockTime, func() { order = append(order, 'a') }}},
-		{exe: sleeper{blockTime * 2, func() { order = append(order, 'b') }}},
+		{exe: sleeper{time: blockTime, log: func() { order = append(order, 'a') }}},
+		{exe: sleeper{time: blockTime * 2, log: func() { order = append(order, 'b') }}},
 	}
 	parts := []float64{}
 	err := timing{runs: 3}.measure(t.Context(), models, func(done float64) { parts = append(parts, done) })
@@ -53,7 +55,7 @@ func TestMeasureInTurn(t *testing.T) {
 }
 
 func TestMeasureStopsAtLimit(t *testing.T) {
-	m := &timed{exe: sleeper{time.Millisecond, func() {}}}
+	m := &timed{exe: sleeper{time: time.Millisecond, log: func() {}}}
 	start := time.Now()
 	if err := (timing{limit: 60 * time.Millisecond}).measure(t.Context(), []*timed{m}, func(float64) {}); err != nil {
 		t.Fatal(err)
@@ -61,7 +63,7 @@ func TestMeasureStopsAtLimit(t *testing.T) {
 	if d := time.Since(start); d < 60*time.Millisecond || d > 5*time.Second || len(m.runs) < 3 {
 		t.Errorf("took %v for %d runs", d, len(m.runs))
 	}
-	slow := &timed{exe: sleeper{10 * time.Millisecond, func() {}}}
+	slow := &timed{exe: sleeper{time: 10 * time.Millisecond, log: func() {}}}
 	if err := (timing{limit: 1}).measure(t.Context(), []*timed{slow}, func(float64) {}); err != nil || len(slow.runs) < 3 {
 		t.Errorf("%d runs, at least 3 are promised (%v)", len(slow.runs), err)
 	}
