@@ -23,6 +23,7 @@ var families = map[string]func(v isa){
 	"conv": isa.convTiles,
 	"mux":  isa.muxes,
 	"i8":   isa.bytes,
+	"qmux": isa.qmuxes,
 	"rows": func(v isa) {
 		v.rows()
 		v.even()

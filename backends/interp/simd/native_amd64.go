@@ -30,6 +30,10 @@ func nativeSets() []*Set {
 			addScalar: addScalarAVX512, mulScalar: mulScalarAVX512,
 			normalise: normaliseAVX512, even: evenAVX512, clamp: clampAVX512, leaky: leakyAVX512, quant: quantAVX512,
 		})
+		if cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VBMI && cpu.X86.HasAVX512VNNI {
+			s := out[len(out)-1]
+			s.qmux, s.patches = qmuxAVX512, patchesAVX512
+		}
 	}
 	return out
 }

@@ -5,6 +5,7 @@
 package simd
 
 //go:generate sh ../asm/generate.sh mux
+//go:generate sh ../asm/generate.sh qmux
 //go:generate sh ../asm/generate.sh rows
 //go:generate sh ../asm/generate.sh conv
 //go:generate sh ../asm/generate.sh i8
@@ -26,8 +27,10 @@ type Set struct {
 	depthwise         []func(t *uint64)   // by pixels, less one
 	poolMax, poolMean func(n int, t *uint64)
 	peak              func(n int)
-	mux               []func(m *uint64) // by vectors, less one
-	muxHalf           []func(m *uint64) // the same for vectors of 8 lanes where others have 16
+	mux               []func(m *uint64)    // by vectors, less one
+	muxHalf           []func(m *uint64)    // the same for vectors of 8 lanes where others have 16
+	qmux              [2][]func(m *uint64) // of one pixel and of four; by patches, less one
+	patches           func(n int, dst *uint8, dstStep int, src *uint8, srcStep int, row int)
 	winoIn, winoOut   func(t *uint64)
 	bytes             byteKernels
 
