@@ -201,6 +201,15 @@ func (f *Feed) Plain(n int) *Source {
 	return &s
 }
 
+// Shapes returns the shapes of the model's inputs without batch dimension.
+func (s *Source) Shapes() [][]int {
+	var out [][]int
+	for _, b := range s.inputs {
+		out = append(out, slices.Clone(b.shape))
+	}
+	return out
+}
+
 // Shape returns the shapes that the first record gives a model's inputs,
 // without batch dimension.
 func (s *Set) Shape() ([][]int, error) {

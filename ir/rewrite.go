@@ -104,6 +104,14 @@ func (r *Rewriter) SetParam(v *Value) {
 	v.Kind, v.Contents = Param, nil
 }
 
+// SetConst makes a parameter a constant, for all its uses.
+func (r *Rewriter) SetConst(v *Value) {
+	if !v.HasData() {
+		panic("ir: %" + v.Name + " is neither a constant nor a parameter")
+	}
+	v.Kind, v.Contents = Const, contentsOf(v.Data)
+}
+
 // Ints adds a one-dimensional i64 constant.
 func (r *Rewriter) Ints(name string, x ...int64) *Value {
 	return r.Const(name, tensor.Of(slices.Clone(x), len(x)))
@@ -321,6 +329,15 @@ func (r *Rewriter) Bypass(old, v *Value) bool {
 		}
 	}
 	return old.Unused()
+}
+
+// RemoveInput removes an unused input from the graph.
+func (r *Rewriter) RemoveInput(v *Value) {
+	if v.Kind != Input || !v.Unused() {
+		panic("ir: %" + v.Name + " is no input, or is used")
+	}
+	r.g.Inputs = slices.DeleteFunc(r.g.Inputs, func(w *Value) bool { return w == v })
+	delete(r.g.Root().names, v.Name)
 }
 
 // Rename gives v a new name, made unique if it is taken.
