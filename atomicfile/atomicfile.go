@@ -18,6 +18,9 @@ func Write(path string, write func(io.Writer) error) error {
 	if err = write(f); err == nil {
 		err = f.Chmod(0o644)
 	}
+	if err == nil {
+		err = f.Sync() // a rename must not outlive the data when the machine stops
+	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
 	}
