@@ -62,7 +62,7 @@ type Profiler interface {
 
 // Step is a part of a run: a node, or several that are computed together.
 type Step struct {
-	Nodes  []*ir.Node // in order, with the types of this run; not to be changed
+	Nodes  []*ir.Node // in order, with the types of this run; not to be changed; none where a value is only moved
 	Kernel string     // what computes them; "eval" is the operator's reference
 	Time   time.Duration
 }

@@ -17,7 +17,7 @@ type Profile struct {
 
 // ProfileStep is a part of a run: a node and those computed together with it.
 type ProfileStep struct {
-	Name   string  `json:"name"`  // of the first node
+	Name   string  `json:"name"`  // of the first node; "" where a value is only moved
 	Op     string  `json:"op"`    // operators, joined by +
 	Shape  string  `json:"shape"` // type of the result
 	Kernel string  `json:"kernel"`
@@ -36,7 +36,10 @@ func NewProfile(model string, runs [][]backends.Step) *Profile {
 			times = append(times, float64(r[i].Time.Nanoseconds())/1e6)
 		}
 		slices.Sort(times)
-		out := ProfileStep{Kernel: s.Kernel, MS: times[len(times)/2], Name: s.Nodes[0].Label()}
+		out := ProfileStep{Kernel: s.Kernel, MS: times[len(times)/2]}
+		if len(s.Nodes) > 0 {
+			out.Name = s.Nodes[0].Label()
+		}
 		var ops []string
 		for _, n := range s.Nodes {
 			ops = append(ops, n.Op.Name)
