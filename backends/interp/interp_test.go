@@ -136,30 +136,6 @@ func TestRunStops(t *testing.T) {
 	}
 }
 
-func TestPool(t *testing.T) {
-	for _, workers := range []int{1, 2, 5} {
-		p := newPool(workers)
-		for _, n := range []int{0, 1, 2, 100} {
-			done := make([]int32, n)
-			if err := p.parallel(t.Context(), n, func(_, i int) { done[i]++ }); err != nil {
-				t.Fatal(err)
-			}
-			if slices.ContainsFunc(done, func(k int32) bool { return k != 1 }) {
-				t.Errorf("%d workers: task counts %v", workers, done)
-			}
-		}
-		err := p.parallel(t.Context(), 100, func(_, i int) {
-			if i == 50 {
-				panic("fifty")
-			}
-		})
-		if err == nil || !strings.Contains(err.Error(), "fifty") {
-			t.Errorf("%d workers: panic became %v", workers, err)
-		}
-		p.close()
-	}
-}
-
 func TestArena(t *testing.T) {
 	offsets := make([]int, 5)
 	blocks := []*block{
