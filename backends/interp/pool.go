@@ -27,7 +27,7 @@ type pool struct {
 	ctx     context.Context
 	stop    <-chan struct{} // of ctx
 	task    func(worker, i int)
-	parts   []part // of the tasks, one for each worker
+	shares  []share // of the tasks, one for each worker
 	mu      sync.Mutex
 	err     error         // the first; guarded by mu
 	failed  atomic.Bool   // nobody starts another task
@@ -52,8 +52,8 @@ type helper struct {
 	wake   chan struct{}
 }
 
-// part is the tasks that are a worker's to begin with; who has none left takes from others.
-type part struct {
+// share is the tasks that are a worker's to begin with; who has none left takes from others.
+type share struct {
 	next atomic.Int64
 	end  int64
 	_    [48]byte
@@ -67,7 +67,7 @@ const (
 )
 
 func newPool(workers int) *pool {
-	p := &pool{workers: workers, parts: make([]part, workers), allLeft: make(chan struct{}, 1)}
+	p := &pool{workers: workers, shares: make([]share, workers), allLeft: make(chan struct{}, 1)}
 	if workers <= runtime.GOMAXPROCS(0) { // with more, watching would take cores from work
 		p.spins = spinRounds
 	}
@@ -90,9 +90,9 @@ func (p *pool) close() {
 // when ctx is done or a task panics. Calls must not overlap.
 func (p *pool) parallel(ctx context.Context, n int, task func(worker, i int)) error {
 	p.ctx, p.stop, p.task = ctx, ctx.Done(), task
-	for w := range p.parts {
-		p.parts[w].next.Store(int64(n * w / p.workers))
-		p.parts[w].end = int64(n * (w + 1) / p.workers)
+	for w := range p.shares {
+		p.shares[w].next.Store(int64(n * w / p.workers))
+		p.shares[w].end = int64(n * (w + 1) / p.workers)
 	}
 	helpers := min(len(p.helpers), n-1)
 	if helpers > 0 {
@@ -197,13 +197,13 @@ func (p *pool) work(worker int) {
 		}
 	}()
 	for v := range p.workers {
-		part := &p.parts[(worker+v)%p.workers]
+		own := &p.shares[(worker+v)%p.workers]
 		for {
-			i := part.next.Load()
-			if i >= part.end {
+			i := own.next.Load()
+			if i >= own.end {
 				break
 			}
-			if i = part.next.Add(1) - 1; i >= part.end || p.failed.Load() {
+			if i = own.next.Add(1) - 1; i >= own.end || p.failed.Load() {
 				break
 			}
 			select {

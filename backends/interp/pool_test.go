@@ -95,7 +95,7 @@ func TestPoolStops(t *testing.T) {
 
 // A helper that does not get a core delays nothing.
 func TestPoolDoesNotAwaitLateHelpers(t *testing.T) {
-	p := &pool{workers: 2, parts: make([]part, 2), helpers: []*helper{{wake: make(chan struct{}, 1)}}}
+	p := &pool{workers: 2, shares: make([]share, 2), helpers: []*helper{{wake: make(chan struct{}, 1)}}}
 	ran := 0
 	if err := p.parallel(t.Context(), 10, func(_, _ int) { ran++ }); err != nil || ran != 10 {
 		t.Errorf("%d of 10 tasks ran, error %v", ran, err)
