@@ -18,12 +18,13 @@ import (
 
 // families are the kernels of one file each.
 var families = map[string]func(v isa){
-	"math": isa.functions,
-	"wino": isa.wino,
-	"conv": isa.convTiles,
-	"mux":  isa.muxes,
-	"i8":   isa.bytes,
-	"qmux": isa.qmuxes,
+	"math":  isa.functions,
+	"wino":  isa.wino,
+	"conv":  isa.convTiles,
+	"train": isa.train,
+	"mux":   isa.muxes,
+	"i8":    isa.bytes,
+	"qmux":  isa.qmuxes,
 	"rows": func(v isa) {
 		v.rows()
 		v.even()

@@ -11,7 +11,8 @@ func nativeSets() []*Set {
 		out = append(out, &Set{
 			Name: "avx2", Lanes: 8,
 			conv: convAVX2, peak: peakAVX2, poolMax: poolMaxAVX2, poolMean: poolMeanAVX2, depthwise: depthwiseAVX2,
-			winoIn: winoInAVX2, winoOut: winoOutAVX2,
+			trainKernels: trainAVX2,
+			winoIn:       winoInAVX2, winoOut: winoOutAVX2,
 			mux:   muxAVX2,
 			bytes: bytesAVX2,
 			add:   addAVX2, sub: subAVX2, mul: mulAVX2, max: maxAVX2,
@@ -23,7 +24,8 @@ func nativeSets() []*Set {
 		out = append(out, &Set{
 			Name: "avx512", Lanes: 16,
 			conv: convAVX512, peak: peakAVX512, poolMax: poolMaxAVX512, poolMean: poolMeanAVX512, depthwise: depthwiseAVX512,
-			winoIn: winoInAVX512, winoOut: winoOutAVX512,
+			trainKernels: trainAVX512,
+			winoIn:       winoInAVX512, winoOut: winoOutAVX512,
 			mux: muxAVX512, muxHalf: muxAVX2,
 			bytes: bytesFor(),
 			add:   addAVX512, sub: subAVX512, mul: mulAVX512, max: maxAVX512,

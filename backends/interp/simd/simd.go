@@ -8,6 +8,7 @@ package simd
 //go:generate sh ../asm/generate.sh qmux
 //go:generate sh ../asm/generate.sh rows
 //go:generate sh ../asm/generate.sh conv
+//go:generate sh ../asm/generate.sh train
 //go:generate sh ../asm/generate.sh i8
 
 import (
@@ -31,8 +32,10 @@ type Set struct {
 	muxHalf           []func(m *uint64)    // the same for vectors of 8 lanes where others have 16
 	qmux              [2][]func(m *uint64) // of one pixel and of four; by patches, less one
 	patches           func(n int, dst *uint8, dstStep int, src *uint8, srcStep int, row int)
-	winoIn, winoOut   func(t *uint64)
-	bytes             byteKernels
+	trainKernels
+
+	winoIn, winoOut func(t *uint64)
+	bytes           byteKernels
 
 	add, sub, mul, max   func(n int, dst, x, y *float32)
 	addScalar, mulScalar func(n int, dst, x *float32, s float32)
