@@ -30,6 +30,7 @@ func (p *plan) layOut() {
 			}
 		}
 	}
+	of := make([]*block, len(p.slots)) // the memory of each slot that lies in the arena
 	var blocks []*block
 	for i := range p.steps {
 		s := &p.steps[i]
@@ -38,12 +39,21 @@ func (p *plan) layOut() {
 				continue
 			}
 			until := max(last[k], i)
-			if until < len(p.steps) && s.kind != computed {
+			if until < len(p.steps) && s.kind == evaluated {
 				p.steps[until].drop = append(p.steps[until].drop, k)
 			}
-			if t := &p.slots[k]; t.memory == inArena {
-				blocks = append(blocks, &block{from: i, to: until, size: (t.floats() + 15) &^ 15, offset: &t.offset})
+			if p.slots[k].memory == aliased {
+				k = p.slots[k].of
 			}
+			t := &p.slots[k]
+			if t.memory != inArena {
+				continue
+			}
+			if of[k] == nil { // parts of a value may be made before it
+				of[k] = &block{from: i, size: (t.floats() + 15) &^ 15, offset: &t.offset}
+				blocks = append(blocks, of[k])
+			}
+			of[k].to = max(of[k].to, until)
 		}
 		for k := range s.temps {
 			t := &s.temps[k]

@@ -158,3 +158,36 @@ func BenchmarkConv(b *testing.B) {
 		}
 	}
 }
+
+// TestJoinAndCut: values that lie in each other, with halos that others of them want.
+func TestJoinAndCut(t *testing.T) {
+	for seed := range uint64(40) {
+		b := newBuilder(t, seed)
+		r := b.rand
+		x := b.data(1+r.IntN(3), 5, 7, 9)
+		conv := func(v *ir.Value, oc, k int) *ir.Value {
+			p := k / 2
+			return b.after(b.node("Conv", []*ir.Value{v, b.weights(oc, staticShape(v)[1], k, k)}, "pads", []int{p, p, p, p}))
+		}
+		v := conv(x, 16*(1+r.IntN(3)), 3)
+		for range 1 + r.IntN(3) {
+			parts := []*ir.Value{conv(v, 16, 1), conv(v, 32, 3)}
+			if r.IntN(2) == 0 {
+				parts = append(parts, v, parts[0])
+			}
+			if r.IntN(2) == 0 {
+				parts = append(parts, conv(parts[0], 5, 5))
+			}
+			v = b.node("Concat", parts, "axis", 1)
+			if r.IntN(2) == 0 {
+				c := staticShape(v)[1]
+				n, err := b.Add("Split", "", ir.MakeAttrs("axis", 1), []*ir.Value{v, b.Ints("sizes", 16, 16, int64(c-32))}, "p", "q", "r")
+				if err != nil {
+					t.Fatal(err)
+				}
+				v = b.node("Concat", []*ir.Value{conv(n.Out[0], 16, 3), n.Out[1], n.Out[2], parts[1]}, "axis", 1)
+			}
+		}
+		b.check(fmt.Sprint("join ", seed), v, 0)
+	}
+}

@@ -3,6 +3,7 @@ package interp
 import (
 	"slices"
 
+	"thriftc/backends/interp/simd"
 	"thriftc/ir"
 	"thriftc/ir/tensor"
 )
@@ -41,8 +42,18 @@ func (p *plan) arrange(g *ir.Graph, x *executable, list []unit) {
 	}
 	for i := range p.slots {
 		s := &p.slots[i]
-		if s.hasView() {
+		switch {
+		case !s.hasView():
+		case s.memory == aliased && s.layout.block > 1:
+			s.layout = p.slots[s.of].layout
 			s.view = newView(s.shape, s.elem, s.layout)
+		default:
+			s.view = newView(s.shape, s.elem, s.layout)
+		}
+	}
+	for i := range p.slots {
+		if s := &p.slots[i]; s.memory == aliased && s.layout.block > 1 {
+			s.view.place(p.slots[s.of].view, s.group)
 		}
 	}
 	for _, v := range g.Consts {
@@ -93,6 +104,17 @@ func (a *arranger) place(u unit) {
 		wants, given = u.arrange(lies)
 	}
 	s := step{node: u.node, nodes: append([]*ir.Node{u.node}, u.fused...), name: u.name, kind: u.kind}
+	if n := u.node; n.Op.Name == "Concat" && a.canJoin(u) {
+		s.kind, s.name = arranged, "view"
+		s.in, s.out = a.join(u)
+		a.steps, a.units = append(a.steps, s), append(a.units, u)
+		return
+	} else if n.Op.Name == "Split" && a.canCut(u) {
+		s.kind, s.name = arranged, "view"
+		s.in, s.out = a.cut(u)
+		a.steps, a.units = append(a.steps, s), append(a.units, u)
+		return
+	}
 	for i, v := range u.in {
 		if v == nil {
 			s.in = append(s.in, -1)
@@ -105,12 +127,8 @@ func (a *arranger) place(u unit) {
 		case v == nil:
 			s.out = append(s.out, -1)
 		case u.kind == viewed:
-			of := s.in[0]
-			if a.slots[of].memory == aliased {
-				of = a.slots[of].of
-			}
 			k := a.hold(v, planar, aliased)
-			a.slots[k].of, a.slots[k].exact = of, true
+			a.slots[k].of, a.slots[k].exact = a.root(s.in[0]), true
 			s.out = append(s.out, k)
 		case u.kind == computed:
 			k := a.hold(v, given.layout, inArena)
@@ -132,14 +150,14 @@ func (a *arranger) slotFor(v *ir.Value, w want) int {
 			continue
 		}
 		if w.exact {
-			if !s.layout.halo() {
-				s.exact = true
+			if r := &a.slots[a.root(i)]; !r.layout.halo() {
+				s.exact, r.exact = true, true
 				return i
 			}
 		} else if !w.halo() {
 			return i
-		} else if s.memory == inArena && !s.exact {
-			s.layout = s.layout.widest(w.layout)
+		} else if r := &a.slots[a.root(i)]; r.memory == inArena && !s.exact && !r.exact {
+			r.layout = r.layout.widest(w.layout)
 			return i
 		}
 	}
@@ -163,10 +181,7 @@ func (a *arranger) output(v *ir.Value) output {
 	if !s.hasView() || s.elem != tensor.F32 {
 		return output{slot: i}
 	}
-	root := i
-	if s.memory == aliased {
-		root = s.of
-	}
+	root := a.root(i)
 	if r := &a.slots[root]; r.memory == inArena && !r.layout.halo() && r.layout.block == 1 {
 		r.memory, r.exact = inOutput, true
 		return output{slot: root, direct: true, shape: s.shape}
@@ -176,6 +191,74 @@ func (a *arranger) output(v *ir.Value) output {
 	to := a.hold(v, planar, inOutput)
 	a.change(i, to)
 	return output{slot: to, direct: true, shape: a.slots[to].shape}
+}
+
+// root returns the slot whose memory a slot uses.
+func (a *arranger) root(i int) int {
+	if a.slots[i].memory == aliased {
+		return a.slots[i].of
+	}
+	return i
+}
+
+// canJoin reports whether a Concat's inputs can be groups of channels of its output.
+func (a *arranger) canJoin(u unit) bool {
+	rank := len(staticShape(u.out[0]))
+	return (rank == 3 || rank == 4) && axisIn(u.node.Int("axis"), rank) == 1 && a.fillBlocks(u.in) &&
+		slices.ContainsFunc(u.in, func(v *ir.Value) bool { return a.slots[a.lying[v][0]].layout.block > 1 })
+}
+
+// canCut reports whether a Split's outputs can be groups of channels of its input.
+func (a *arranger) canCut(u unit) bool {
+	rank := len(staticShape(u.in[0]))
+	return a.slots[a.lying[u.in[0]][0]].layout.block > 1 && axisIn(u.node.Int("axis"), rank) == 1 && a.fillBlocks(u.out)
+}
+
+// fillBlocks reports whether the channels of all values but the last fill whole blocks.
+func (a *arranger) fillBlocks(list []*ir.Value) bool {
+	return !slices.ContainsFunc(list[:len(list)-1], func(v *ir.Value) bool { return staticShape(v)[1]%simd.Block != 0 })
+}
+
+// join lets the inputs of a Concat lie in its output: those that lie in the arena by themselves
+// are made there to begin with, others are copied.
+func (a *arranger) join(u unit) (in, out []int) {
+	whole := a.hold(u.out[0], blocked, inArena)
+	group := 0
+	for _, v := range u.in {
+		i := a.lying[v][0]
+		if s := &a.slots[i]; s.memory != inArena || s.exact || s.layout.block == 1 || i == whole {
+			from := i
+			i = a.hold(v, blocked, inArena)
+			a.change(from, i)
+		}
+		w := &a.slots[whole]
+		w.layout = w.layout.widest(a.slots[i].layout)
+		for k := range a.slots {
+			if s := &a.slots[k]; k == i || s.memory == aliased && s.of == i {
+				s.memory, s.of, s.group = aliased, whole, s.group+group
+			}
+		}
+		in = append(in, i)
+		group += blocksOf(staticShape(v)[1])
+	}
+	return in, []int{whole}
+}
+
+// cut makes the outputs of a Split parts of its input.
+func (a *arranger) cut(u unit) (in, out []int) {
+	i := a.lying[u.in[0]][0]
+	group := a.slots[i].group
+	for _, v := range u.out {
+		if v == nil {
+			out = append(out, -1)
+			continue
+		}
+		k := a.hold(v, blocked, aliased)
+		a.slots[k].of, a.slots[k].group, a.slots[k].exact = a.root(i), group, a.slots[i].exact
+		out = append(out, k)
+		group += blocksOf(staticShape(v)[1])
+	}
+	return []int{i}, out
 }
 
 // relay copies a value from one layout to another.

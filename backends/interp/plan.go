@@ -32,6 +32,7 @@ type slot struct {
 	memory memory
 	offset int  // in the arena
 	of     int  // the slot whose memory this is, for aliased
+	group  int  // the group of that slot's channels with which this begins, in blocked layout
 	exact  bool // somebody needs the elements without a halo
 	layout layout
 	elem   tensor.Elem
@@ -86,6 +87,7 @@ const (
 	evaluated stepKind = iota // Op.Eval allocates, or returns what shares memory with the inputs
 	computed                  // kernels write to memory that they are given
 	viewed                    // the first input's memory with another shape
+	arranged                  // inputs and outputs are parts of each other
 )
 
 // phase is independent tasks. A step's phases follow each other.
@@ -196,7 +198,7 @@ func (p *plan) run(ctx context.Context, x *executable, in, out []*tensor.Tensor,
 		}
 	}
 	for i := range p.slots {
-		if s := &p.slots[i]; s.memory == aliased && p.slots[s.of].memory != inArena {
+		if s := &p.slots[i]; s.memory == aliased && s.view != nil && p.slots[s.of].memory != inArena {
 			p.alias(s)
 		}
 	}

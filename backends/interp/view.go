@@ -64,6 +64,12 @@ func newView(shape []int, elem tensor.Elem, l layout) *view {
 	return v
 }
 
+// place makes v the groups of channels of another view from first on.
+func (v *view) place(whole *view, first int) {
+	v.image = whole.image
+	v.origin = whole.origin + first*whole.group
+}
+
 // groups returns the number of groups of channels.
 func (v *view) groups() int { return (v.c + v.block - 1) / v.block }
 
@@ -107,10 +113,11 @@ func (v *view) clearHalo(n, g, y0, y1 int) {
 	if !v.halo() {
 		return
 	}
-	start := v.origin + n*v.image + g*v.group
+	start := v.at(n, g, 0)
+	corner := start - v.top*v.row - v.left*v.block
 	before, after := v.left*v.block, (v.w+v.right)*v.block // the halo of a row, from its first pixel
 	if y0 == 0 {
-		clear(v.data[start-v.origin : start-before])
+		clear(v.data[corner : start-before])
 	}
 	for y := y0; y < y1; y++ {
 		at := start + y*v.row
@@ -118,7 +125,7 @@ func (v *view) clearHalo(n, g, y0, y1 int) {
 		clear(v.data[at+v.w*v.block : at+after])
 	}
 	if y1 == v.h {
-		clear(v.data[start-before+v.h*v.row : start-v.origin+v.group])
+		clear(v.data[start-before+v.h*v.row : corner+v.group])
 	}
 }
 
