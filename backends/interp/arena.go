@@ -60,8 +60,11 @@ func (p *plan) layOut() {
 			blocks = append(blocks, &block{from: i, to: i, size: (t.view.size + 15) &^ 15, offset: &t.offset})
 		}
 	}
-	p.arenaLen = pack(blocks)
+	p.arenaLen = pack(blocks) + slack
 }
+
+// slack is the floats after all results that kernels may read, though not use.
+const slack = 16
 
 // block is a piece of the arena that is in use from one step to another, both included.
 type block struct {

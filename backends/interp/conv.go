@@ -6,6 +6,7 @@ import (
 
 	"thriftc/backends/interp/simd"
 	"thriftc/ir"
+	"thriftc/ir/ops"
 	"thriftc/ir/tensor"
 )
 
@@ -18,6 +19,20 @@ type window struct {
 	dh, dw        int // dilations
 	top, left     int // padding
 	groups        int
+}
+
+// geometryOf returns the geometry of a convolution.
+func geometryOf(n *ir.Node, g *ops.Window) window {
+	shape, in := staticShape(n.Out[0]), staticShape(n.In[0])
+	return window{
+		n: in[0], ic: in[1], ih: g.In[0], iw: g.In[1],
+		oc: shape[1], oh: g.Out[0], ow: g.Out[1],
+		kh: g.Kernel[0], kw: g.Kernel[1],
+		sh: g.Stride[0], sw: g.Stride[1],
+		dh: g.Dilation[0], dw: g.Dilation[1],
+		top: g.PadLo[0], left: g.PadLo[1],
+		groups: n.Int("group"),
+	}
 }
 
 // halo returns the rows and columns beside the input that the taps reach.
@@ -172,16 +187,7 @@ func convSource(x *executable, n *ir.Node) (source, bool) {
 	if !ok || n.In[0].Type.Elem != tensor.F32 {
 		return source{}, false
 	}
-	shape, in := staticShape(n.Out[0]), staticShape(n.In[0])
-	c := &convolution{x: x, weights: n.In[1], w: window{
-		n: in[0], ic: in[1], ih: g.In[0], iw: g.In[1],
-		oc: shape[1], oh: g.Out[0], ow: g.Out[1],
-		kh: g.Kernel[0], kw: g.Kernel[1],
-		sh: g.Stride[0], sw: g.Stride[1],
-		dh: g.Dilation[0], dw: g.Dilation[1],
-		top: g.PadLo[0], left: g.PadLo[1],
-		groups: n.Int("group"),
-	}}
+	c := &convolution{x: x, weights: n.In[1], w: geometryOf(n, g)}
 	halo := c.w.halo()
 	if _, ok := n.In[1].Type.Static(); !ok || !smallEnough(c.w.ih+halo.top+halo.bottom, c.w.iw+halo.left+halo.right, max(1, c.w.ic)) {
 		return source{}, false
@@ -193,7 +199,7 @@ func convSource(x *executable, n *ir.Node) (source, bool) {
 	if !n.In[1].HasData() {
 		src.in = n.In[:2]
 	}
-	if src.stages, ok = biasStages(x, n.Input(2), shape); !ok {
+	if src.stages, ok = biasStages(x, n.Input(2), staticShape(n.Out[0])); !ok {
 		return source{}, false
 	}
 	return src, true

@@ -100,6 +100,7 @@ type phase struct {
 type worker struct {
 	tile    simd.Tile // of a convolution
 	stage   simd.Tile // of a stage that follows it
+	mux     simd.Mux
 	scratch []float32
 	offsets []int
 }

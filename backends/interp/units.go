@@ -44,6 +44,7 @@ var sources = map[string]func(x *executable, n *ir.Node) (source, bool){
 	"GlobalAveragePool": globalMeanSource,
 	"MatMul":            matmulSource,
 	"MaxPool":           poolSource,
+	"thriftc.MuxConv":   muxSource,
 }
 
 // units chooses how each node of g is computed, in the order of execution.

@@ -84,6 +84,7 @@ func (m *Mux) run(vectors, lanes int) {
 	for o, n := range unsafe.Slice((*int32)(m.Counts), m.Outs) {
 		param := func(list unsafe.Pointer) float32 { return *(*float32)(unsafe.Add(list, 4*o)) }
 		list := unsafe.Slice((*MuxTap)(taps), n)
+		var sums [MuxVectors][16]float32 // all before any is stored: vectors may overlap
 		var bias, mean, scale, shift float32
 		if m.Flags&Bias != 0 {
 			bias = param(m.Bias)
@@ -116,7 +117,14 @@ func (m *Mux) run(vectors, lanes int) {
 				if m.Flags&Clamp != 0 {
 					sum = clamp(sum, m.Lo, m.Hi)
 				}
-				*y = sum
+				sums[v][l] = sum
+			}
+		}
+		for v := range vectors {
+			for l, sum := range sums[v][:lanes] {
+				if m.Flags&Partial == 0 || m.Bits>>l&1 != 0 {
+					*(*float32)(unsafe.Add(m.Y, o*m.YStep+m.YAt[v]+4*l)) = sum
+				}
 			}
 		}
 		taps = unsafe.Add(taps, len(list)*int(unsafe.Sizeof(MuxTap{})))
