@@ -57,6 +57,9 @@ type Context struct {
 	Score func(ctx context.Context, g *ir.Graph) (float64, error)
 	// Trainer fine-tunes graphs on the run's training data; nil when there is none.
 	Trainer Trainer
+	// Offer takes the finished graphs that a search finds on its way, so that the
+	// best so far is kept whenever the run ends; nil when nobody wants them.
+	Offer func(c Candidate) error
 	// Until is when passes that search or train should be done, as with
 	// --time-budget; zero: no limit.
 	Until time.Time
@@ -89,3 +92,11 @@ type Stat struct {
 
 // Stat records a finding of the running pass.
 func (c *Context) Stat(name string, value any) { c.stats = append(c.stats, Stat{name, value}) }
+
+// Candidate is a finished graph that a search has found on its way.
+type Candidate struct {
+	Name  string // of the training that it comes from
+	Graph *ir.Graph
+	Size  float64 // what the search makes small; of equal accuracy the smaller is better
+	Score float64 // as of Context.Score
+}

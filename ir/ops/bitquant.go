@@ -180,6 +180,12 @@ func (g *BitGrid[T]) at(x T) (r, k, c T) {
 	return r, k, min(k, g.Hi)
 }
 
+// Index returns the integer of the point that x goes to, less the zero point.
+func (g *BitGrid[T]) Index(x T) T {
+	_, _, c := g.at(x)
+	return c
+}
+
 // point returns the number that c steps stand for.
 func (g *BitGrid[T]) point(c T) T {
 	if g.Base == 0 {
