@@ -5,6 +5,7 @@ package all
 
 import (
 	"thriftc/passes"
+	"thriftc/passes/bitlength"
 	"thriftc/passes/bnstats"
 	"thriftc/passes/canonicalize"
 	"thriftc/passes/dce"
@@ -27,6 +28,7 @@ var Table = &passes.Table{
 		foldbn.Info,
 		equalize.Info,
 		quantize.Info,
+		bitlength.Info,
 		lowerint.Info,
 		muxify.Info,
 	},
@@ -38,6 +40,10 @@ var Table = &passes.Table{
 		{Before: "bn-stats", After: "foldbn", Reason: "folding leaves no batch norm to take statistics from"},
 		{Before: "foldbn", After: "equalize", Reason: "a batch norm between two layers hides them from each other"},
 		{Before: "foldbn", After: "quantize", Reason: "weights are quantised with the scale of their batch norm in them"},
+		{Before: "fold", After: "bitlength", Reason: "weights that are computed from constants must be constants to be trained"},
+		{Before: "canonicalize", After: "bitlength", Reason: "layers are recognised in their canonical form"},
+		{Before: "foldbn", After: "bitlength", Reason: "integers cannot be rescaled; bitlength folds the batch norms that it trained with itself"},
+		{Before: "equalize", After: "bitlength", Reason: "integers cannot be rescaled"},
 		{Before: "equalize", After: "quantize", Reason: "integers cannot be rescaled"},
 		{Before: "quantize", After: "lowerint", Reason: "integers come from what quantisers round to"},
 		{Before: "foldbn", After: "muxify", Reason: "batch normalisation is folded into convolutions that are not yet thriftc.MuxConv"},

@@ -68,6 +68,7 @@ type Bitlength struct {
 	ActRange    string   `help:"range of activations: learned, or ema (running mean of the largest of a batch)"`
 	PerTensor   bool     `help:"one range for each weight tensor instead of one for each output channel"`
 	Pow2        bool     `help:"scales are powers of two; batch norms must be folded before (foldbn)"`
+	FloatBias   bool     `help:"leave biases in float instead of i32 at the scale of the accumulators"`
 	Freeze      string   `help:"how bit lengths become whole: ceil or round"`
 	Exclude     []string `help:"patterns of the names of layers to leave in float, as in 'head/*'"`
 

@@ -132,7 +132,7 @@ func (f *finisher) activations(q *quantiser, bits []float64) error {
 		scales[i] = g.Scale
 		limits[0][i], limits[1][i] = float32(g.Lo*g.Scale), float32(g.Hi*g.Scale)
 	}
-	if len(scales) == 1 {
+	if len(scales) == 1 && !f.m.o.FloatBias {
 		for _, l := range q.site.layers {
 			f.scales[l] = scales[0]
 		}

@@ -1,7 +1,6 @@
 package bitlength
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -328,7 +327,7 @@ func (m *model) activations(s *site, at span) error {
 	if span == 0 {
 		span = 1
 	}
-	b := &builder{r: m.first(values), prefix: q.name}
+	b := &builder{r: ir.NewRewriter(m.t).Before(m.t.Nodes[0]), prefix: q.name}
 	var hi *ir.Value
 	learned := !s.input && m.o.ActRange == rangeLearned
 	switch {
@@ -413,13 +412,6 @@ func (m *model) after(v *ir.Value) *ir.Rewriter {
 		return r.After(def)
 	}
 	return r.Before(m.t.Nodes[0])
-}
-
-// first returns a rewriter of t behind the first of the values.
-func (m *model) first(values []*ir.Value) *ir.Rewriter {
-	return m.after(slices.MinFunc(values, func(a, b *ir.Value) int {
-		return cmp.Compare(slices.Index(m.g.Nodes, a.Def), slices.Index(m.g.Nodes, b.Def))
-	}))
 }
 
 // builder adds nodes and keeps the first error.

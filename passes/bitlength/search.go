@@ -34,7 +34,7 @@ func (s *schedule) search() error {
 		return err
 	}
 	best := *untrained // within the budget, or with the highest score
-	failed := 0.0      // the largest size that did not keep to it
+	failed := 0.0      // the largest size smaller than that which did not keep to it
 	for k := 1; k <= rounds; k++ {
 		if best.size-failed < 0.125 || !s.c.Until.IsZero() && time.Until(s.c.Until) < 0 {
 			break
@@ -57,10 +57,17 @@ func (s *schedule) search() error {
 		switch {
 		case t.score >= least && (t.size < best.size || best.score < least), best.score < least && t.score > best.score:
 			best = *t
-		case t.score < least:
-			failed = max(failed, t.size)
+		case t.size <= failed:
+			return s.keep(best, float, least) // there is nothing between
+		default:
+			failed = t.size
 		}
 	}
+	return s.keep(best, float, least)
+}
+
+// keep makes a trial the result.
+func (s *schedule) keep(best trial, float, least float64) error {
 	s.m.restore(best.values)
 	s.c.Stat("score_float", float)
 	s.c.Stat("score_quantised", best.score)

@@ -32,8 +32,9 @@ var update = flag.Bool("update", false, "rewrite the expected parts of golden fi
 //	-- error --      the error instead of the two parts above
 //
 // Where the pass is Exact, both graphs are also run on random inputs. With the test
-// flag -update the last three parts are written instead of compared.
-func Golden(t *testing.T, info passes.Info) {
+// flag -update the last three parts are written instead of compared. context, if
+// given, makes what the pass runs in.
+func Golden(t *testing.T, info passes.Info, context ...func(*testing.T) *passes.Context) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no cases: %v", err)
@@ -45,12 +46,16 @@ func Golden(t *testing.T, info passes.Info) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, table, file, a)
+			c := &passes.Context{Context: t.Context()}
+			for _, f := range context {
+				c = f(t)
+			}
+			golden(t, c, table, file, a)
 		})
 	}
 }
 
-func golden(t *testing.T, table *passes.Table, file string, a *txtar.Archive) {
+func golden(t *testing.T, c *passes.Context, table *passes.Table, file string, a *txtar.Archive) {
 	parts := map[string]string{"pass": table.Passes[0].Name}
 	for _, f := range a.Files {
 		if _, ok := parts[f.Name]; ok && f.Name != "pass" || !strings.Contains(" pass in.tir want.tir stats error ", " "+f.Name+" ") {
@@ -63,7 +68,7 @@ func golden(t *testing.T, table *passes.Table, file string, a *txtar.Archive) {
 		t.Fatal(err)
 	}
 	g := irtest.Parse(t, parts["in.tir"], ops.Table())
-	got := run(t, g, steps)
+	got := run(t, c, g, steps)
 	if *update {
 		rewrite(t, file, a, got)
 		return
@@ -75,12 +80,12 @@ func golden(t *testing.T, table *passes.Table, file string, a *txtar.Archive) {
 	}
 }
 
-func run(t *testing.T, g *ir.Graph, steps []passes.Step) map[string]string {
+func run(t *testing.T, c *passes.Context, g *ir.Graph, steps []passes.Step) map[string]string {
 	o := passes.RunOptions{}
 	if steps[0].Info.Kind == passes.Exact {
 		o.Check = [][]*tensor.Tensor{irtest.Inputs(g, 1), irtest.Inputs(g, 2)}
 	}
-	res, err := passes.Run(&passes.Context{Context: t.Context()}, g, steps, o)
+	res, err := passes.Run(c, g, steps, o)
 	if err != nil {
 		return map[string]string{"error": err.Error() + "\n"}
 	}

@@ -1,0 +1,289 @@
+package bitlength
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	"thriftc/backends"
+	"thriftc/ir"
+	"thriftc/ir/ops"
+	"thriftc/ir/tensor"
+	"thriftc/passes"
+)
+
+// reference is an engine that evaluates operators one after the other.
+type reference struct{}
+
+type evaluation struct{ g *ir.Graph }
+
+func (reference) Compile(_ context.Context, g *ir.Graph, _ backends.Options) (backends.Executable, error) {
+	return evaluation{g}, nil
+}
+
+func (e evaluation) Run(ctx context.Context, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
+	return ir.Eval(ctx, e.g, in)
+}
+
+func (e evaluation) RunInto(context.Context, []*tensor.Tensor, []*tensor.Tensor) error { return nil }
+
+func (evaluation) Close() {}
+
+// The integer graph must compute what the graph for training computes at the same
+// widths, whatever the options, but for the rounding of scales and biases.
+func TestFinished(t *testing.T) {
+	for _, options := range []string{
+		"uniform=8", "uniform=4", "uniform=2", "uniform=4,weight-range=learned", "uniform=5,act-range=ema", "uniform=4,per-tensor",
+		"uniform=4,residual-bits=0", "uniform=3,granularity=channel,act-granularity=channel", "uniform=4,granularity=group,group-size=2,act-granularity=group",
+		"uniform=6,granularity=network,act-granularity=network",
+	} {
+		t.Run(options, func(t *testing.T) {
+			g := toyNet(t)
+			table := &passes.Table{Passes: []passes.Info{Info}}
+			steps, err := table.Parse("bitlength{float-bias," + options + "}")
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := steps[0].Pass.(*Bitlength)
+			c, _ := toyContext(t, 0)
+			m, err := o.insert(c, g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := ir.Verify(m.t); err != nil {
+				t.Fatal(err)
+			}
+			w := m.stored()
+			if o.Granularity == perChannel || o.Granularity == perGroup {
+				for i := range w { // different widths in one tensor
+					for j := range w[i] {
+						if len(w[i]) > 1 {
+							w[i][j] = float64(2 + (i+j)%3)
+						}
+					}
+				}
+				for _, q := range m.quants {
+					q.learned = true
+				}
+				m.freeze(w)
+			}
+			f, err := m.finished(w, data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := ir.Verify(f); err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range f.Nodes {
+				if n.Op.Name == "BatchNormalization" || n.Op.Name == "thriftc.BitQuant" {
+					t.Errorf("%s is left", n.Op.Name)
+				}
+			}
+			x := newToy(1).images[0]
+			want, err := ir.Eval(t.Context(), m.t, []*tensor.Tensor{x})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := ir.Eval(t.Context(), f, []*tensor.Tensor{x})
+			if err != nil {
+				t.Fatal(err)
+			}
+			far := 0
+			for i, y := range want[0].Float64s() {
+				if d := math.Abs(y - got[0].Float64s()[i]); d > 1e-4 {
+					far++ // a number on the edge between two integers
+				}
+			}
+			if far > len(want[0].Float64s())/10 {
+				t.Errorf("%d of %d results differ", far, want[0].Len())
+			}
+		})
+	}
+}
+
+// With a target the controller must bring the mean there, and the graph must have it.
+func TestTargets(t *testing.T) {
+	for _, options := range []string{"target-bits=4", "target-bits=3", "target-bytes=90", "target-bops=120000,lambda=macs", "target-bits=4,lambda=footprint", "target-bits=4,granularity=network,act-granularity=network", "target-bits=3.5,granularity=channel"} {
+		t.Run(options, func(t *testing.T) {
+			g := toyNet(t)
+			c, tr := toyContext(t, 150)
+			table := &passes.Table{Passes: []passes.Info{Info}}
+			steps, err := table.Parse("bitlength{" + options + ",learn=0.5}")
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := steps[0].Pass.(*Bitlength)
+			m, err := o.insert(c, g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			goal := m.goalOf()
+			s := &schedule{o: o, c: c, m: m}
+			before, err := c.Score(c, m.g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.learn("learn", goal, share{}); err != nil {
+				t.Fatal(err)
+			}
+			soft := m.stored()
+			whole := m.whole(soft, goal)
+			t.Logf("target %.2f: learned %.2f %v, whole %.2f %v, γ %.3g", goal.target, goal.bits(soft), soft, goal.bits(whole), whole, tr.gamma[len(tr.gamma)-1])
+			if u := goal.bits(soft); u > goal.target+0.5 || u < goal.target-1 {
+				t.Errorf("the size is %.2f, the target %.2f", u, goal.target)
+			}
+			if goal.bits(whole) > goal.target+1e-9 {
+				t.Errorf("whole widths have size %.3f, the target is %.3f", goal.bits(whole), goal.target)
+			}
+			m.freeze(whole)
+			if err := s.tune("tune", share{}); err != nil {
+				t.Fatal(err)
+			}
+			f, err := m.finished(whole, data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			after, err := c.Score(c, f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if after < before+20 || after < 80 {
+				t.Errorf("the accuracy was %.1f %% untrained and is %.1f %%", before, after)
+			}
+		})
+	}
+}
+
+// A search must return the smallest of its trials that keep to the budget, and offer all.
+func TestSearch(t *testing.T) {
+	g := toyNet(t)
+	c, tr := toyContext(t, 100)
+	// A model that is as good as it gets is the one to stay close to.
+	o := New()
+	o.Uniform = 8
+	m, err := o.insert(c, g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (&schedule{o: o, c: c, m: m}).tune("float", share{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range g.Consts {
+		if w := m.val[m.g.Value(v.Name)]; w.Kind == ir.Const {
+			ir.NewRewriter(g).SetData(v, w.Data)
+		}
+	}
+	tr.steps = 60
+	float, err := c.Score(c, g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var offered []passes.Candidate
+	c.Offer = func(x passes.Candidate) error {
+		offered = append(offered, x)
+		return nil
+	}
+	steps, err := (&passes.Table{Passes: []passes.Info{Info}}).Parse("bitlength{max-drop=2}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := passes.Run(c, g, steps, passes.RunOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	score, err := c.Score(c, g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	smallest := math.Inf(1)
+	for _, x := range offered {
+		t.Logf("%s: %.2f bits, %.1f %%", x.Name, x.Size, x.Score)
+		if x.Score >= float-2 {
+			smallest = min(smallest, x.Size)
+		}
+	}
+	if score < float-2 {
+		t.Errorf("the accuracy fell from %.1f to %.1f", float, score)
+	}
+	if smallest > 5 {
+		t.Errorf("the smallest model has %.2f bits", smallest)
+	}
+	if len(offered) < 4 {
+		t.Errorf("%d models were offered", len(offered))
+	}
+	bits, n := 0.0, 0.0
+	for _, node := range g.Nodes {
+		if node.Op.Name == "DequantizeLinear" && node.In[0].Type.Elem != tensor.I32 {
+			bits, n = bits+float64(node.In[0].Type.Elem.Bits()), n+1
+		}
+	}
+	for _, node := range g.Nodes {
+		if l, _ := passes.LayerOf(node); l != nil || node.Op.Name == "Conv" || node.Op.Name == "Gemm" {
+			if q, ok := ops.QuantOf(node.In[0].Def); ok && node.Label() != "first" {
+				bits, n = bits+float64(q.Bits), n+1
+			}
+		}
+	}
+	if n != 5 || !nearly(bits/n, smallest, 1e-6) {
+		t.Errorf("the result has %.3f bits in the mean of %v, the smallest offered %.3f", bits/n, n, smallest)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	table := &passes.Table{Passes: []passes.Info{Info}}
+	for _, c := range []struct{ options, want string }{
+		{"target-bits=4,gamma=1", "exclude each other"},
+		{"target-bits=9", "target-bits is 9"},
+		{"uniform=1", "uniform is 1"},
+		{"lambda=table,costs=conv", "pattern:weights"},
+		{"costs=['conv:1']", "lambda=table"},
+		{"lambda=watts", "lambda is"},
+		{"learn=1", "learn is 1"},
+		{"min-bits=0", "min-bits is 0"},
+		{"group-size=0", "group-size"},
+		{"teacher-weight=2", "teacher-weight"},
+		{"exclude='['", "exclude"},
+	} {
+		steps, err := table.Parse("bitlength{" + c.options + "}")
+		if err == nil {
+			err = steps[0].Pass.(*Bitlength).Validate()
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, expected one with %q", c.options, err, c.want)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	table := &passes.Table{Passes: []passes.Info{Info}}
+	run := func(options string, change func(c *passes.Context)) error {
+		steps, err := table.Parse("bitlength{" + options + "}")
+		if err != nil {
+			return err
+		}
+		c, _ := toyContext(t, 1)
+		if change != nil {
+			change(c)
+		}
+		_, err = passes.Run(c, toyNet(t), steps, passes.RunOptions{})
+		return err
+	}
+	for _, c := range []struct {
+		options, want string
+		change        func(c *passes.Context)
+	}{
+		{"", "nothing says how far", nil},
+		{"target-bits=4", "needs training data", func(c *passes.Context) { c.Trainer = nil }},
+		{"max-drop=1", "labelled data", func(c *passes.Context) { c.Score = nil }},
+		{"target-bits=4,pow2", "put foldbn before", nil},
+		{"target-bits=4,exclude=nothing", "matches no layer", nil},
+		{"target-bits=4,lambda=table,costs=['nothing:1']", "matches no layer", nil},
+		{"target-bits=4,lambda=table,costs=['*:0']", "no layer costs anything", nil},
+		{"target-bits=4,exclude=['first','second','last']", "no layers", nil},
+	} {
+		if err := run(c.options, c.change); err == nil || !strings.Contains(fmt.Sprint(err), c.want) {
+			t.Errorf("%s: error %v, expected one with %q", c.options, err, c.want)
+		}
+	}
+}
