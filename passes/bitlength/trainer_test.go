@@ -23,7 +23,7 @@ type toy struct {
 	labels []*tensor.Tensor
 }
 
-const toyBatch = 16
+const toyBatch = 8
 
 func newToy(batches int) *toy {
 	rng := rand.New(rand.NewPCG(11, 12))
