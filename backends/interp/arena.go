@@ -31,7 +31,6 @@ func (p *plan) layOut() {
 		}
 	}
 	of := make([]*block, len(p.slots)) // the memory of each slot that lies in the arena
-	var blocks []*block
 	for i := range p.steps {
 		s := &p.steps[i]
 		for _, k := range s.out {
@@ -51,16 +50,16 @@ func (p *plan) layOut() {
 			}
 			if of[k] == nil { // parts of a value may be made before it
 				of[k] = &block{from: i, size: (t.floats() + 15) &^ 15, offset: &t.offset}
-				blocks = append(blocks, of[k])
+				p.blocks = append(p.blocks, of[k])
 			}
 			of[k].to = max(of[k].to, until)
 		}
 		for k := range s.temps {
 			t := &s.temps[k]
-			blocks = append(blocks, &block{from: i, to: i, size: (t.view.size + 15) &^ 15, offset: &t.offset})
+			p.blocks = append(p.blocks, &block{from: i, to: i, size: (t.view.size + 15) &^ 15, offset: &t.offset})
 		}
 	}
-	p.arenaLen = pack(blocks) + slack
+	p.arenaLen = pack(p.blocks) + slack
 }
 
 // slack is the floats after all results that kernels may read, though not use.

@@ -19,6 +19,7 @@ type plan struct {
 	slots    []slot
 	inputs   []int    // slots of the graph's inputs
 	outputs  []output // of the graph
+	blocks   []*block // of the arena
 	arenaLen int      // in floats
 	arena    *float32 // where the arena lay when the views were bound
 }
