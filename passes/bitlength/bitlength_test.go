@@ -108,7 +108,7 @@ func TestTargets(t *testing.T) {
 	for _, options := range []string{"target-bits=3", "target-bytes=90", "target-bops=120000,lambda=macs", "target-bits=4,lambda=footprint", "target-bits=4,granularity=network,act-granularity=network", "target-bits=3.5,granularity=channel"} {
 		t.Run(options, func(t *testing.T) {
 			g := toyNet(t)
-			c, tr := toyContext(t, 120)
+			c, tr := toyContext(t, 200)
 			table := &passes.Table{Passes: []passes.Info{Info}}
 			steps, err := table.Parse("bitlength{" + options + ",learn=0.5}")
 			if err != nil {

@@ -28,9 +28,9 @@ type controller struct {
 
 const (
 	rampPart     = 0.6  // of the training, in which the reference falls
-	responsePart = 0.03 // of the training is the controller's time constant
+	responsePart = 0.04 // of the training is the controller's time constant
 	controlEvery = 10   // steps
-	momentumGain = 10   // momentum 0.9 multiplies the effect of a gradient
+	momentumGain = 10   // momentum 0.9 multiplies the effect of a gradient, and delays it by as many steps
 	roundingRate = 0.05 // of the average that rounding is
 )
 
@@ -60,7 +60,7 @@ func (c *controller) update(w widths, step, steps int) {
 	if k <= 0 {
 		return // all are at their limit
 	}
-	tau := max(responsePart*float64(steps), controlEvery)
+	tau := max(responsePart*float64(steps), 4*momentumGain)
 	forward := 0.0
 	if done < 1 {
 		forward = max(c.start-c.goal.target, 0) / (rampPart * float64(steps))
