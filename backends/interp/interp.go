@@ -43,6 +43,10 @@ func (engine) Compile(ctx context.Context, g *ir.Graph, o backends.Options) (bac
 	if threads == 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
+	var exact map[string]bool
+	if !o.NoWinograd {
+		exact = exactConvs(g)
+	}
 	folded := g.Clone()
 	st, err := takeState(folded, o.State)
 	if err != nil {
@@ -53,7 +57,7 @@ func (engine) Compile(ctx context.Context, g *ir.Graph, o backends.Options) (bac
 	}
 	x := &executable{
 		graph: folded, state: st, set: set, pool: newPool(threads),
-		workers: make([]worker, threads), packs: map[packKey]any{},
+		workers: make([]worker, threads), packs: map[packKey]any{}, exact: exact,
 	}
 	x.task = func(worker, i int) { x.now.do(&x.workers[worker], i) }
 	return x, nil
@@ -73,6 +77,7 @@ type executable struct {
 	now     *phase              // whose tasks run
 	task    func(worker, i int) // one of now
 	packs   map[packKey]any     // weights as the kernels want them, for all plans
+	exact   map[string]bool     // see exactConvs; nil: no convolution may use Winograd's method
 }
 
 // Run implements backends.Executable.

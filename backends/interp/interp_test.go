@@ -59,7 +59,12 @@ func chain(t *testing.T, ops ...string) *ir.Graph {
 
 func compile(t *testing.T, g *ir.Graph, threads int) backends.Executable {
 	t.Helper()
-	x, err := New().Compile(t.Context(), g, backends.Options{Threads: threads})
+	return compileWith(t, g, backends.Options{Threads: threads})
+}
+
+func compileWith(t *testing.T, g *ir.Graph, o backends.Options) backends.Executable {
+	t.Helper()
+	x, err := New().Compile(t.Context(), g, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +200,7 @@ func TestConcurrentExecutables(t *testing.T) {
 	var wait sync.WaitGroup
 	for i := range 4 {
 		wait.Go(func() {
-			x, err := New().Compile(t.Context(), b.Graph(), backends.Options{Threads: 1 + i%3})
+			x, err := New().Compile(t.Context(), b.Graph(), backends.Options{Threads: 1 + i%3, NoWinograd: true})
 			if err != nil {
 				t.Error(err)
 				return

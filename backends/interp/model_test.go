@@ -95,7 +95,7 @@ func TestModelsMatchEval(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := compile(t, g, 2).Run(t.Context(), in)
+			got, err := compileWith(t, g, backends.Options{Threads: 2, NoWinograd: true}).Run(t.Context(), in)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -104,6 +104,7 @@ type worker struct {
 	mux     simd.Mux
 	scratch []float32
 	offsets []int
+	wino    winoWork
 }
 
 // temp returns n floats of scratch memory, which hold anything.
