@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -20,7 +21,6 @@ import (
 	"thriftc/dataset"
 	"thriftc/ir"
 	"thriftc/ir/onnxio"
-	"thriftc/ir/ops"
 	"thriftc/passes"
 	"thriftc/passes/all"
 	"thriftc/report"
@@ -243,7 +243,7 @@ func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 		Data: o.data, EvalData: o.evalData, BudgetMet: true,
 	}
 	log := slog.New(&lineHandler{w: c.ErrOrStderr(), warn: func(s string) { rep.Warnings = append(rep.Warnings, s) }})
-	g, err := readModel(model, c.ErrOrStderr())
+	g, bytesBefore, err := readModelSize(model, c.ErrOrStderr())
 	if err != nil {
 		return err
 	}
@@ -273,12 +273,12 @@ func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 		return err
 	}
 	// What is measured is the written file as anybody would read it.
-	written, err := onnxio.Read(out.path("model.onnx"), ops.Table())
+	written, bytesAfter, err := readModelSize(out.path("model.onnx"), io.Discard)
 	if err != nil {
 		return fmt.Errorf("the written model cannot be read back: %w", err)
 	}
 	m := measurer{c: c, eval: data.eval, threads: o.threads, rep: rep}
-	if err := m.measure(g, written, model, out.path("model.onnx")); err != nil {
+	if err := m.measure(g, written, bytesBefore, bytesAfter); err != nil {
 		return err
 	}
 	judge(rep, rec)

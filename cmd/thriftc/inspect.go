@@ -2,12 +2,10 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"thriftc/ir"
-	"thriftc/ir/onnxio"
 	"thriftc/report"
 )
 
@@ -22,16 +20,12 @@ bytes on disk and in memory.`,
 		Example: "  thriftc inspect testmodels/glyphs.onnx",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			g, err := readModel(args[0], c.ErrOrStderr())
+			g, bytes, err := readModelSize(args[0], c.ErrOrStderr())
 			if err != nil {
 				return err
 			}
 			s := report.Summarize(g)
-			if filepath.Ext(args[0]) == ".onnx" {
-				if s.Bytes, err = onnxio.DiskBytes(args[0]); err != nil {
-					return err
-				}
-			}
+			s.Bytes = bytes
 			w := c.OutOrStdout()
 			if asJSON {
 				return writeJSON(w, struct {

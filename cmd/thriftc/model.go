@@ -26,20 +26,29 @@ import (
 // readModel reads an .onnx or .tir file; what the reader repaired or ignored
 // goes to notes.
 func readModel(path string, notes io.Writer) (*ir.Graph, error) {
+	g, _, err := readModelSize(path, notes)
+	return g, err
+}
+
+// readModelSize is readModel that also returns the size in bytes of an .onnx
+// file and its external data, 0 for a .tir file.
+func readModelSize(path string, notes io.Writer) (*ir.Graph, int64, error) {
 	switch filepath.Ext(path) {
 	case ".tir":
 		src, err := os.ReadFile(path)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		return ir.Parse(path, string(src), ops.Table())
+		g, err := ir.Parse(path, string(src), ops.Table())
+		return g, 0, err
 	case ".onnx":
 		r := onnxio.Reader{Ops: ops.Table(), Note: func(p onnxio.Problem) {
 			fmt.Fprintf(notes, "thriftc: note: %s: %s\n", path, p)
 		}}
-		return r.Read(path)
+		g, err := r.Read(path)
+		return g, r.Bytes, err
 	}
-	return nil, usageError("%s: a model's name ends in .onnx or .tir", path)
+	return nil, 0, usageError("%s: a model's name ends in .onnx or .tir", path)
 }
 
 // addThreads adds the flag that all running commands share.

@@ -17,7 +17,7 @@ type timed struct {
 	exe  backends.Executable
 	in   []*tensor.Tensor
 	out  []*tensor.Tensor // set by measure
-	runs []float64 // milliseconds of each run
+	runs []float64        // milliseconds of each run
 }
 
 // timing says how long to measure.

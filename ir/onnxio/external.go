@@ -23,6 +23,7 @@ type externalFiles struct {
 	root *os.Root
 	sums map[string]string // location -> SHA-1, so that a file is summed once
 	used map[string]int64  // location -> bytes read so far
+	size int64             // of all files that were read from
 }
 
 // maxReuse is how often tensors may share the bytes of an external file, on
@@ -91,6 +92,9 @@ func (x *externalFiles) read(entries []*onnxpb.StringStringEntryProto, want int)
 	if x.used == nil {
 		x.used = map[string]int64{}
 	}
+	if _, seen := x.used[location]; !seen {
+		x.size += st.Size()
+	}
 	if x.used[location] += int64(want); x.used[location]/maxReuse > st.Size() {
 		return fail(fmt.Errorf("the tensors ask for more than %d times the file's %d bytes", maxReuse, st.Size()))
 	}
@@ -140,32 +144,4 @@ func writeFile(path string, parts ...[]byte) error {
 		}
 		return nil
 	})
-}
-
-// DiskBytes returns the size in bytes of a model file together with the
-// external data files that it names.
-func DiskBytes(path string) (int64, error) {
-	data, err := readFile(path)
-	if err != nil {
-		return 0, err
-	}
-	var m onnxpb.ModelProto
-	if err := unmarshal(data, &m); err != nil {
-		return 0, err
-	}
-	total, seen := int64(len(data)), map[string]bool{}
-	for _, t := range m.GetGraph().GetInitializer() {
-		for _, e := range t.GetExternalData() {
-			if e.GetKey() != "location" || seen[e.GetValue()] || !filepath.IsLocal(e.GetValue()) {
-				continue
-			}
-			seen[e.GetValue()] = true
-			st, err := os.Stat(filepath.Join(filepath.Dir(path), e.GetValue()))
-			if err != nil {
-				return 0, err
-			}
-			total += st.Size()
-		}
-	}
-	return total, nil
 }

@@ -64,6 +64,10 @@ func (u *Unsupported) Error() string {
 type Reader struct {
 	Ops  *ir.Registry  // the operators that models may use
 	Note func(Problem) // if set, is told what was ignored or repaired
+
+	// Bytes is the size of the model that was read last, with the external
+	// files that its tensors are in.
+	Bytes int64
 }
 
 // Read reads a model file; external data is looked for beside it. The error is
@@ -100,7 +104,9 @@ func (r *Reader) Decode(data []byte, dir string) (*ir.Graph, error) {
 	}
 	files := &externalFiles{dir: dir}
 	defer files.close()
-	return readModel(r, &m, files)
+	g, err := readModel(r, &m, files)
+	r.Bytes = int64(len(data)) + files.size
+	return g, err
 }
 
 func readFile(path string) ([]byte, error) {

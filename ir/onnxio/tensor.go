@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"unsafe"
 
 	"google.golang.org/protobuf/proto"
 
@@ -126,7 +127,13 @@ func decodeTensor(p *onnxpb.TensorProto, files *externalFiles) (*tensor.Tensor, 
 	return fromTyped(e, p, shape, n, typed)
 }
 
+// fromRaw returns the tensor whose elements raw holds. It may keep raw.
 func fromRaw(e tensor.Elem, raw []byte, shape []int) (*tensor.Tensor, error) {
+	if e == tensor.F32 {
+		if x, ok := asFloats(raw); ok {
+			return tensor.Of(x, shape...), nil
+		}
+	}
 	t, err := tensor.Alloc(e, shape...)
 	if err != nil {
 		return nil, err
@@ -140,6 +147,17 @@ func fromRaw(e tensor.Elem, raw []byte, shape []int) (*tensor.Tensor, error) {
 		_, err = binary.Decode(raw, binary.LittleEndian, d)
 	}
 	return t, err
+}
+
+// asFloats returns raw's bytes as the floats that they are on this machine, not
+// copied: most of the time that reading a model would take is copying its weights.
+func asFloats(raw []byte) ([]float32, bool) {
+	const one = 0x3f800000 // the bits of 1, to see how this machine lays out numbers
+	p := unsafe.Pointer(unsafe.SliceData(raw))
+	if len(raw) == 0 || uintptr(p)%4 != 0 || binary.NativeEndian.Uint32([]byte{0, 0, 0x80, 0x3f}) != one {
+		return nil, false
+	}
+	return unsafe.Slice((*float32)(p), len(raw)/4), true
 }
 
 // unpack fills dst from elements of 2, 4 or 8 bits, the first in the lowest
