@@ -111,7 +111,7 @@ func (w *window) taps(in *view, first, channels int) []int {
 // tiles returns the product of a convolution from in to out: its pixels, panels and tasks.
 func (w *window) tiles(s *simd.Set, in, out, add *view, weights *view, threads int) *product {
 	groups, rows, k := w.weightRows()
-	p := &product{tile: s.Conv, weights: weights, images: w.n, rows: w.oh, x: follow(in), y: follow(out)}
+	p := &product{tile: floatTile(s), weights: weights, images: w.n, rows: w.oh, x: follow(in), y: follow(out)}
 	if add != nil {
 		p.a = follow(add)
 	}
@@ -131,7 +131,7 @@ func (w *window) tiles(s *simd.Set, in, out, add *view, weights *view, threads i
 	once := p.images*p.rows == 1
 	switch {
 	case w.depthwise():
-		p.tile = func(_, pixels int, t *simd.Tile) { s.Depthwise(pixels, t) }
+		p.tile = func(k *worker, _, pixels int) { s.Depthwise(pixels, &k.tile) }
 		taps := (&window{kh: w.kh, kw: w.kw, dh: w.dh, dw: w.dw}).taps(in, 0, 1)
 		for b := range blocks {
 			p.panels = append(p.panels, panelsOf(b, 1, 1, b*in.group*in.bytes, taps, true)...)

@@ -62,7 +62,7 @@ func (g *gemm) phases(in []*view, out *view, stages []stage, others []*view, s *
 			g.packColumns(weights.data[item*size:], in[1].all()[item*g.k*g.n:], b)
 		}})
 	}
-	p := &product{tile: g.x.set.Conv, weights: weights, images: g.items, mode: byLine}
+	p := &product{tile: floatTile(g.x.set), weights: weights, images: g.items, mode: byLine}
 	if !g.shared {
 		p.wImage = 4 * size
 	}

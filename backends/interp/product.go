@@ -10,7 +10,7 @@ import (
 // blocks of output channels and row of output pixels, some tiles beside each other.
 // Elements may be of any size: only the tile function knows what they are.
 type product struct {
-	tile    func(blocks, pixels int, t *simd.Tile)
+	tile    func(w *worker, blocks, pixels int) // computes w.tile
 	proto   simd.Tile // what all tiles share
 	x, y, a walk      // the input, the output, and what is added to it
 	weights *view
@@ -241,7 +241,7 @@ func (p *product) row(w *worker, n *panel, image, row, at int) {
 			}
 		}
 		if n.lanes == 0 {
-			p.tile(n.blocks, pixels, t)
+			p.tile(w, n.blocks, pixels)
 		} else {
 			p.partial(w, n.lanes, pixels)
 		}
@@ -254,9 +254,14 @@ func (p *product) partial(w *worker, lanes, pixels int) {
 	results := w.temp(pixels * simd.Block)
 	y, dist := t.Y, t.YDist
 	t.Y, t.YDist = unsafe.Pointer(&results[0]), 4*simd.Block
-	p.tile(1, pixels, t)
+	p.tile(w, 1, pixels)
 	t.Y, t.YDist = y, dist
 	for i := range pixels {
 		copy(unsafe.Slice((*float32)(unsafe.Add(y, i*dist)), lanes), results[i*simd.Block:])
 	}
+}
+
+// floatTile computes tiles of f32.
+func floatTile(s *simd.Set) func(w *worker, blocks, pixels int) {
+	return func(w *worker, blocks, pixels int) { s.Conv(blocks, pixels, &w.tile) }
 }

@@ -8,26 +8,11 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// The words of simd.ByteTile, in order.
-const (
-	byteX = 8 * iota
-	byteW
-	byteY
-	byteOff
-	byteK
-	byteDist
-	byteWBlock
-	byteYBlock
-	byteYDist
-	byteFlags
-	byteBias
-	byteMult
-	byteLimits // two floats
-	byteZero   // an int32
-)
+// flagSums of simd.Tile: the sums of bytes themselves are stored.
+const flagSums = 1 << 5
 
-// flagSums of simd.ByteTile: the sums themselves are stored.
-const flagSums = 1
+// tileZero is the word of simd.Tile after the limits: an int32.
+const tileZero = tileLimits + 8
 
 // magic is 1.5·2²³: a float of that size has steps of one, so that adding it rounds to whole numbers.
 const magic = 0x4b400000
@@ -76,7 +61,7 @@ func (v isa) byteTile(name string, blocks, pixels int, sums func(*byteConv)) {
 		}
 		c.acc = append(c.acc, row)
 	}
-	k := c.word(byteK)
+	k := c.word(tileK)
 	TESTQ(k, k)
 	JZ(LabelRef("store"))
 	sums(c)
@@ -93,7 +78,7 @@ func (v isa) byteTile(name string, blocks, pixels int, sums func(*byteConv)) {
 // taps runs body for every step of K, with the input pointers moved to it and
 // the weights' pointer moved by size after it.
 func (c *byteConv) taps(moving []reg.Register, w reg.Register, size int, body func()) {
-	k, off := c.word(byteK), c.word(byteOff)
+	k, off := c.word(tileK), c.word(tileOff)
 	Label("loop")
 	step := GP64()
 	MOVQ(Mem{Base: off}, step)
@@ -109,8 +94,8 @@ func (c *byteConv) taps(moving []reg.Register, w reg.Register, size int, body fu
 
 // dense adds the products of four input channels, broadcast, with 16 output channels.
 func (c *byteConv) dense() {
-	moving, at := c.pixelAt(c.word(byteX), c.word(byteDist))
-	w := c.blocksAt(c.word(byteW), c.wordIf(c.blocks > 1, byteWBlock))
+	moving, at := c.pixelAt(c.word(tileX), c.word(tileDist))
+	w := c.blocksAt(c.word(tileW), c.wordIf(c.blocks > 1, tileWBlock))
 	c.taps(moving, w.base, 64, func() {
 		weights := make([]reg.VecVirtual, c.blocks)
 		for i := range weights {
@@ -147,8 +132,8 @@ func (c *byteConv) order() reg.VecVirtual {
 // depthwise adds, for every channel, the products of four neighbouring pixels.
 func (c *byteConv) depthwise() {
 	order := c.order()
-	moving, at := c.pixelAt(c.word(byteX), c.word(byteDist))
-	w := c.word(byteW)
+	moving, at := c.pixelAt(c.word(tileX), c.word(tileDist))
+	w := c.word(tileW)
 	c.taps(moving, w, 64, func() {
 		wi := ZMM()
 		VMOVDQU32(Mem{Base: w}, wi)
@@ -164,8 +149,8 @@ func (c *byteConv) depthwise() {
 // pixels serve two outputs, with the weights one place on for the second.
 func (c *byteConv) pairs() {
 	order := c.order()
-	x := c.word(byteX)
-	w := c.word(byteW)
+	x := c.word(tileX)
+	w := c.word(tileW)
 	c.taps([]reg.Register{x}, w, 128, func() {
 		w0, w1 := ZMM(), ZMM()
 		VMOVDQU32(Mem{Base: w}, w0)
@@ -181,7 +166,7 @@ func (c *byteConv) pairs() {
 
 // storeBytes adds the bias and stores sums or requantised bytes.
 func (c *byteConv) storeBytes() {
-	bias := c.word(byteBias)
+	bias := c.word(tileBias)
 	for i, row := range c.acc {
 		b := ZMM()
 		VMOVDQU32(Mem{Base: bias, Disp: 64 * i}, b)
@@ -189,26 +174,26 @@ func (c *byteConv) storeBytes() {
 			VPADDD(b, a, a)
 		}
 	}
-	TESTQ(U32(flagSums), c.word(byteFlags))
+	TESTQ(U32(flagSums), c.word(tileFlags))
 	JZ(LabelRef("requantise"))
-	c.eachOutput(byteY, byteYBlock, byteYDist, func(m Mem, a reg.VecVirtual) { VMOVDQU32(a, m) })
+	c.eachOutput(tileY, tileYBlock, tileYDist, func(m Mem, a reg.VecVirtual) { VMOVDQU32(a, m) })
 	VZEROUPPER()
 	RET()
 
 	Label("requantise")
-	mult, big := c.word(byteMult), c.roundingOffset()
+	mult, big := c.word(tileScale), c.roundingOffset()
 	for i, row := range c.acc {
 		m := ZMM()
 		VMOVUPS(Mem{Base: mult, Disp: 64 * i}, m)
 		for _, a := range row {
 			VCVTDQ2PS(a, a)
 			VFMADD213PS(big, m, a)
-			VMAXPS_BCST(Mem{Base: c.t, Disp: byteLimits}, a, a)
-			VMINPS_BCST(Mem{Base: c.t, Disp: byteLimits + 4}, a, a)
-			VPADDD_BCST(Mem{Base: c.t, Disp: byteZero}, a, a)
+			VMAXPS_BCST(Mem{Base: c.t, Disp: tileLimits}, a, a)
+			VMINPS_BCST(Mem{Base: c.t, Disp: tileLimits + 4}, a, a)
+			VPADDD_BCST(Mem{Base: c.t, Disp: tileZero}, a, a)
 		}
 	}
-	c.eachOutput(byteY, byteYBlock, byteYDist, func(m Mem, a reg.VecVirtual) { VPMOVDB(a, m) })
+	c.eachOutput(tileY, tileYBlock, tileYDist, func(m Mem, a reg.VecVirtual) { VPMOVDB(a, m) })
 }
 
 // roundingOffset returns a vector of magic.
@@ -226,8 +211,8 @@ func (v isa) roundingOffset() reg.VecVirtual {
 
 // denseWords is dense with 16-bit products: a sum of an output channel lies in two lanes.
 func (c *byteConv) denseWords() {
-	moving, at := c.pixelAt(c.word(byteX), c.word(byteDist))
-	w := c.word(byteW)
+	moving, at := c.pixelAt(c.word(tileX), c.word(tileDist))
+	w := c.word(tileW)
 	c.taps(moving, w, 64, func() {
 		x := make([]reg.VecVirtual, c.pixels)
 		for p := range x {
@@ -249,7 +234,7 @@ func (c *byteConv) denseWords() {
 
 // depthwiseWords is depthwise with 16-bit products.
 func (c *byteConv) depthwiseWords() {
-	x, w := c.word(byteX), c.word(byteW)
+	x, w := c.word(tileX), c.word(tileW)
 	c.taps([]reg.Register{x}, w, 64, func() {
 		var px [4]reg.VecVirtual
 		for j := range px {
@@ -280,7 +265,7 @@ func (c *byteConv) depthwiseWords() {
 
 // storeHalves joins the two lanes of each channel, adds the bias and stores the sums.
 func (c *byteConv) storeHalves() {
-	bias, y, dist := c.word(byteBias), c.word(byteY), c.word(byteYDist)
+	bias, y, dist := c.word(tileBias), c.word(tileY), c.word(tileYDist)
 	c.perPixel(y, dist, func(p int) {
 		for i := 0; i < 4; i += 2 {
 			a := c.acc[i][p]

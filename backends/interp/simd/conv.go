@@ -35,6 +35,7 @@ type Tile struct {
 	AddBlock      int
 	AddDist       int
 	Lo, Hi        float32
+	Zero          int32 // of tiles of bytes
 }
 
 // The parts of a tile that are optional.

@@ -5,38 +5,23 @@ import (
 	"unsafe"
 )
 
-// ByteTile is a piece of a convolution of integers: u8 inputs with i8 weights, for
-// some blocks of 16 output channels and some pixels at equal distances. A step adds the products of
+// A Tile of bytes is a piece of a convolution of integers: u8 inputs with i8 weights. A step adds the products of
 // four bytes to the i32 sums, which wrap:
 //
 //	sum[b][p][l] = bias[b][l] + Σ_k Σ_i w[b][k][l][i] · x[off(k) + p·Dist + i]         Bytes
 //	sum[b][p][l] = bias[b][l] + Σ_k Σ_i w[b][k][l][i] · x[off(k) + p·Dist + 16·i + l]  BytesDepthwise
 //
-// In the second the four are neighbouring pixels. Then
+// In the second the four are neighbouring pixels. Bias has 16 int32 for each block. Then
 //
-//	y = low byte of round(sum·mult + 1.5·2²³ clamped to Lo … Hi, as an integer) + Zero
+//	y = low byte of round(sum·Scale + 1.5·2²³ clamped to Lo … Hi, as an integer) + Zero
 //
 // where the f32 product and sum are rounded once: so Lo and Hi are 1.5·2²³ plus the least and
 // greatest result less Zero, and the rounding is that to the nearest whole number, ties to even,
-// if the sum fits 24 bits. Distances are in bytes. The assembly knows the words of this struct by their order.
-type ByteTile struct {
-	X, W, Y       unsafe.Pointer
-	Off           *int // K distances: the first from X, then each from that of the step before
-	K             int
-	Dist          int
-	WBlock        int
-	YBlock, YDist int
-	Flags         int
-	Bias          unsafe.Pointer // 16 int32 for each block
-	Mult          unsafe.Pointer // 16 floats for each block
-	Lo, Hi        float32
-	Zero          int32
-	_             int32
-}
+// if the sum fits 24 bits. No other flag than Sums counts.
 
-// Sums is the flag of a ByteTile whose i32 sums are stored instead of bytes.
+// Sums is the flag of a Tile of bytes whose i32 sums are stored instead of bytes.
 // Kernels for which Set.ByteSums is true know nothing else.
-const Sums = 1
+const Sums = 1 << 5
 
 // RoundingOffset is 1.5·2²³, at which floats are whole numbers.
 const RoundingOffset = 1.5 * (1 << 23)
@@ -95,20 +80,20 @@ func (s *Set) ByteDepthwisePixels() (single, paired int) {
 }
 
 // Bytes computes a tile.
-func (s *Set) Bytes(blocks, pixels int, t *ByteTile) {
+func (s *Set) Bytes(blocks, pixels int, t *Tile) {
 	s.bytes.conv[blocks-1][pixels-1]((*uint64)(unsafe.Pointer(t)))
 }
 
 // BytesDepthwise computes a tile of one block in which each output channel has its own
 // input channel. It reads 64 bytes for every pixel and step.
-func (s *Set) BytesDepthwise(pixels int, t *ByteTile) {
+func (s *Set) BytesDepthwise(pixels int, t *Tile) {
 	s.bytes.depthwise[pixels-1]((*uint64)(unsafe.Pointer(t)))
 }
 
 // BytesPairs is BytesDepthwise with Dist 16 and an even number of pixels. Every step has two vectors of
 // weights, for the first and for the second pixel of each pair, and both
 // meet the bytes of the first.
-func (s *Set) BytesPairs(pixels int, t *ByteTile) {
+func (s *Set) BytesPairs(pixels int, t *Tile) {
 	s.bytes.pairs[pixels/2-1]((*uint64)(unsafe.Pointer(t)))
 }
 
@@ -141,13 +126,13 @@ func portableByteTiles(blocks, most int, form byteForm) [][]func(*uint64) {
 	out := make([][]func(*uint64), blocks)
 	for b := range out {
 		for p := range most {
-			out[b] = append(out[b], func(t *uint64) { (*ByteTile)(unsafe.Pointer(t)).run(b+1, p+1, form) })
+			out[b] = append(out[b], func(t *uint64) { (*Tile)(unsafe.Pointer(t)).runBytes(b+1, p+1, form) })
 		}
 	}
 	return out
 }
 
-func (t *ByteTile) run(blocks, pixels int, form byteForm) {
+func (t *Tile) runBytes(blocks, pixels int, form byteForm) {
 	step := 64
 	if form == bytePairs {
 		step = 128
@@ -182,7 +167,7 @@ func (t *ByteTile) run(blocks, pixels int, form byteForm) {
 				*(*[Block]int32)(y) = acc
 				continue
 			}
-			mult := (*[Block]float32)(unsafe.Add(t.Mult, b*64))
+			mult := (*[Block]float32)(unsafe.Add(t.Scale, b*64))
 			out := (*[Block]uint8)(y)
 			for l, a := range acc {
 				out[l] = t.byteOf(a, mult[l])
@@ -193,7 +178,7 @@ func (t *ByteTile) run(blocks, pixels int, form byteForm) {
 
 // byteOf requantises a sum that fits 24 bits: in f64, where the product is exact,
 // which rounds as the single rounding of the assembly does.
-func (t *ByteTile) byteOf(sum int32, mult float32) uint8 {
+func (t *Tile) byteOf(sum int32, mult float32) uint8 {
 	q := math.RoundToEven(float64(sum) * float64(mult))
 	q = max(float64(t.Lo)-RoundingOffset, min(float64(t.Hi)-RoundingOffset, q))
 	return uint8(int32(q) + t.Zero)

@@ -22,7 +22,7 @@ func randomBytes(r *rand.Rand, n int) []uint8 {
 }
 
 // randomByteTile returns a tile over random memory, and its output.
-func randomByteTile(r *rand.Rand, blocks, pixels, k, flags, weights int) (*ByteTile, []uint8) {
+func randomByteTile(r *rand.Rand, blocks, pixels, k, flags, weights int) (*Tile, []uint8) {
 	x, w := randomBytes(r, 4096), randomBytes(r, blocks*k*weights+1)
 	dist := 4 * (1 + r.IntN(40))
 	off, at := make([]int, k+1), 0
@@ -44,17 +44,17 @@ func randomByteTile(r *rand.Rand, blocks, pixels, k, flags, weights int) (*ByteT
 		}
 	}
 	zero := r.IntN(256)
-	return &ByteTile{
+	return &Tile{
 		X: unsafe.Pointer(&x[0]), W: unsafe.Pointer(&w[0]), Y: unsafe.Pointer(&y[0]), Off: &off[0], K: k,
 		Dist: dist, WBlock: k * weights, YBlock: pixels*pixel + 5, YDist: pixel, Flags: flags,
-		Bias: unsafe.Pointer(&bias[0]), Mult: unsafe.Pointer(&mult[0]),
+		Bias: unsafe.Pointer(&bias[0]), Scale: unsafe.Pointer(&mult[0]),
 		Lo: RoundingOffset - float32(zero), Hi: RoundingOffset + float32(255-zero), Zero: int32(zero),
 	}, y
 }
 
 func TestByteTiles(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	check := func(s *Set, name string, blocks, pixels int, form byteForm, f func(*ByteTile)) {
+	check := func(s *Set, name string, blocks, pixels int, form byteForm, f func(*Tile)) {
 		for _, k := range []int{0, 1, 2, 9, 40} {
 			for _, flags := range []int{0, Sums} {
 				if flags == 0 && s.ByteSums() {
@@ -68,7 +68,7 @@ func TestByteTiles(t *testing.T) {
 				if form == bytePairs {
 					tile.Dist = 16
 				}
-				tile.run(blocks, pixels, form)
+				tile.runBytes(blocks, pixels, form)
 				want := slices.Clone(y)
 				clear(y)
 				f(tile)
@@ -81,15 +81,15 @@ func TestByteTiles(t *testing.T) {
 	for _, s := range All()[1:] {
 		for blocks := 1; s.BytePixels(blocks) > 0; blocks++ {
 			for pixels := 1; pixels <= s.BytePixels(blocks); pixels++ {
-				check(s, "dense", blocks, pixels, byteDense, func(t *ByteTile) { s.Bytes(blocks, pixels, t) })
+				check(s, "dense", blocks, pixels, byteDense, func(t *Tile) { s.Bytes(blocks, pixels, t) })
 			}
 		}
 		single, paired := s.ByteDepthwisePixels()
 		for pixels := 1; pixels <= single; pixels++ {
-			check(s, "depthwise", 1, pixels, byteDepthwise, func(t *ByteTile) { s.BytesDepthwise(pixels, t) })
+			check(s, "depthwise", 1, pixels, byteDepthwise, func(t *Tile) { s.BytesDepthwise(pixels, t) })
 		}
 		for pixels := 2; pixels <= paired; pixels += 2 {
-			check(s, "pairs", 1, pixels, bytePairs, func(t *ByteTile) { s.BytesPairs(pixels, t) })
+			check(s, "pairs", 1, pixels, bytePairs, func(t *Tile) { s.BytesPairs(pixels, t) })
 		}
 	}
 }
@@ -212,7 +212,7 @@ func BenchmarkByteTile(b *testing.B) {
 			}
 		}
 		single, paired := s.ByteDepthwisePixels()
-		for pixels, f := range map[int]func(*ByteTile){single: func(t *ByteTile) { s.BytesDepthwise(single, t) }, paired: func(t *ByteTile) { s.BytesPairs(paired, t) }} {
+		for pixels, f := range map[int]func(*Tile){single: func(t *Tile) { s.BytesDepthwise(single, t) }, paired: func(t *Tile) { s.BytesPairs(paired, t) }} {
 			if pixels == 0 {
 				continue
 			}
