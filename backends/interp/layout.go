@@ -156,7 +156,7 @@ func (a *arranger) slotFor(v *ir.Value, w want) int {
 			}
 		} else if !w.halo() {
 			return i
-		} else if r := &a.slots[a.root(i)]; r.memory == inArena && !s.exact && !r.exact {
+		} else if r := &a.slots[a.root(i)]; r.memory == inArena && !s.exact && !r.exact && (!r.layout.halo() || r.layout.fill == w.fill) {
 			r.layout = r.layout.widest(w.layout)
 			return i
 		}
@@ -179,6 +179,9 @@ func (a *arranger) output(v *ir.Value) output {
 	i := a.lying[v][0]
 	s := &a.slots[i]
 	if !s.hasView() || s.elem != tensor.F32 {
+		if s.memory == inArena {
+			i = a.slotFor(v, plain)
+		}
 		return output{slot: i}
 	}
 	root := a.root(i)
@@ -226,7 +229,8 @@ func (a *arranger) join(u unit) (in, out []int) {
 	group := 0
 	for _, v := range u.in {
 		i := a.lying[v][0]
-		if s := &a.slots[i]; s.memory != inArena || s.exact || s.layout.block == 1 || i == whole {
+		if s, w := &a.slots[i], &a.slots[whole]; s.memory != inArena || s.exact || s.layout.block != simd.Block || i == whole ||
+			s.layout.halo() && w.layout.halo() && s.layout.fill != w.layout.fill {
 			from := i
 			i = a.hold(v, blocked, inArena)
 			a.change(from, i)
@@ -263,6 +267,9 @@ func (a *arranger) cut(u unit) (in, out []int) {
 
 // relay copies a value from one layout to another.
 func relay(x *executable, from, to *view) []phase {
+	if to.bytes == 1 {
+		return relayBytes(from, to)
+	}
 	switch {
 	case from.block == to.block:
 		return rowTasks(to, 1, func(_ *worker, n, g, y int) { copy(to.line(n, g, y), from.line(n, g, y)) })

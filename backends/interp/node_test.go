@@ -65,7 +65,9 @@ func (b *builder) check(what string, v *ir.Value, others int) {
 			if err != nil {
 				b.t.Fatalf("%s: %v", what, err)
 			}
-			sameBits(b.t, fmt.Sprintf("%s %s", s.Name, what), got[0].Float32s(), want[0].Float32s())
+			for j := range want {
+				sameBits(b.t, fmt.Sprintf("%s %s", s.Name, what), got[j].Float32s(), want[j].Float32s())
+			}
 		}
 		left := 0
 		for _, s := range x.(*executable).plans[0].steps {

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"time"
+	"unsafe"
 
 	"thriftc/backends/interp/simd"
 	"thriftc/ir"
@@ -99,8 +100,9 @@ type phase struct {
 
 // worker is what a task may use that no other task uses at the same time.
 type worker struct {
-	tile    simd.Tile // of a convolution
-	stage   simd.Tile // of a stage that follows it
+	tile    simd.Tile    // of a convolution
+	stage   simd.Tile    // of a stage that follows it
+	bytes   simd.ByteRow // of results in bytes
 	mux     simd.Mux
 	scratch []float32
 	offsets []int
@@ -289,14 +291,25 @@ func (s *slot) give(t *tensor.Tensor) {
 
 // get returns the value of a slot, which lies without a halo, as a tensor.
 func (s *slot) get() *tensor.Tensor {
-	if s.tensor == nil {
+	switch {
+	case s.tensor != nil:
+	case s.elem == tensor.U8:
+		s.tensor = tensor.Of(byteElems(s.view), s.shape...)
+	case s.elem == tensor.I8:
+		s.tensor = tensor.Of(unsafe.Slice((*int8)(s.view.base), s.view.size), s.shape...)
+	default:
 		s.tensor = tensor.Of(s.view.data[:s.view.size:s.view.size], s.shape...)
 	}
 	return s.tensor
 }
 
 // floats returns how many floats of the arena a slot takes.
-func (s *slot) floats() int { return (s.view.size*s.view.bytes + 3) / 4 }
+func (s *slot) floats() int {
+	if s.view.bytes == 1 {
+		return (s.view.size+3)/4 + simd.Block // kernels read beyond the last element
+	}
+	return (s.view.size*s.view.bytes + 3) / 4
+}
 
 // hand gives the caller the value of a slot in memory that no later run changes.
 func (p *plan) hand(s *slot, out **tensor.Tensor) error {

@@ -11,8 +11,8 @@ import (
 // Elements may be of any size: only the tile function knows what they are.
 type product struct {
 	tile    func(w *worker, blocks, pixels int) // computes w.tile
-	proto   simd.Tile // what all tiles share
-	x, y, a walk      // the input, the output, and what is added to it
+	proto   simd.Tile                           // what all tiles share
+	x, y, a walk                                // the input, the output, and what is added to it
 	weights *view
 	wImage  int      // bytes from the weights of an image to those of the next
 	params  [4]*view // bias, mean, scale and shift of each output channel, where proto.Flags says so

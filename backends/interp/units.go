@@ -27,6 +27,7 @@ type unit struct {
 type source struct {
 	name    string
 	in      []*ir.Value
+	with    []*ir.Node                      // nodes after the first that it computes too
 	stages  []stage                         // those that belong to the node itself, such as a bias
 	flat    bool                            // only flat stages may follow
 	arrange func(lies []int) ([]want, want) // as of a unit, for in
@@ -69,6 +70,9 @@ func units(x *executable, g *ir.Graph) []unit {
 // choose returns the unit that starts with n and its last node. It adds the
 // nodes after n that the unit computes to inside.
 func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node) {
+	if u, ok := byteUnit(x, n); ok {
+		return u, n
+	}
 	if isView(n) {
 		return unit{node: n, name: "view", kind: viewed, in: n.In[:1], out: n.Out}, n
 	}
@@ -79,8 +83,11 @@ func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node
 	if !ok {
 		return unit{node: n, name: "eval", kind: evaluated, in: slices.Concat(n.In, n.Captures()), out: n.Out}, n
 	}
-	last := n
-	var fused []*ir.Node
+	last, fused := n, src.with
+	for _, m := range fused {
+		inside[m] = true
+		last = m
+	}
 	stages := slices.Clone(src.stages)
 	for {
 		v := last.Out[0]
@@ -123,6 +130,9 @@ func (src *source) unit(n *ir.Node, fused []*ir.Node, out []*ir.Value, stages []
 }
 
 func sourceOf(x *executable, n *ir.Node) (source, bool) {
+	if src, ok := byteSource(x, n); ok {
+		return src, true
+	}
 	if len(n.Out) != 1 || n.Out[0].Type.Elem != tensor.F32 {
 		return source{}, false
 	}
@@ -139,7 +149,7 @@ func sourceOf(x *executable, n *ir.Node) (source, bool) {
 
 // isView reports whether n's result can share the memory of its first input.
 func isView(n *ir.Node) bool {
-	if n.Op.Elements != ir.Kept || n.In[0].Type.Elem != tensor.F32 || n.Out[0].Type.Elem != tensor.F32 {
+	if n.Op.Elements != ir.Kept || n.In[0].Type.Elem != n.Out[0].Type.Elem || n.In[0].Type.Elem != tensor.F32 && !isByte(n.In[0].Type.Elem) {
 		return false
 	}
 	from, ok1 := n.In[0].Type.Static()

@@ -10,9 +10,12 @@ import (
 // layout is how the elements of a value lie in memory: planes of so many
 // channels beside each other, with rows and columns around every plane that
 // hold zeros, so that a convolution finds its padding there.
+//
+// Integers of 8 bits in blocks are u8: those of i8 are greater by 128 (see offsetOf).
 type layout struct {
-	block                    int // 1: planar, row-major; simd.Block: blocked
-	top, left, bottom, right int // the halo
+	block                    int   // 1: planar, row-major; simd.Block: blocked
+	top, left, bottom, right int   // the halo
+	fill                     uint8 // what the halo of bytes holds; 0 without a halo
 }
 
 var planar = layout{block: 1}
@@ -21,7 +24,7 @@ func (l layout) halo() bool { return l != layout{block: l.block} }
 
 // widest returns l with a halo at least as wide as m's.
 func (l layout) widest(m layout) layout {
-	return layout{l.block, max(l.top, m.top), max(l.left, m.left), max(l.bottom, m.bottom), max(l.right, m.right)}
+	return layout{l.block, max(l.top, m.top), max(l.left, m.left), max(l.bottom, m.bottom), max(l.right, m.right), max(l.fill, m.fill)}
 }
 
 // view is the elements of a value in memory: images of c channels of h×w. The
@@ -34,6 +37,7 @@ type view struct {
 	image, group, row int
 	origin            int
 	size              int // elements, with the halo
+	elem              tensor.Elem
 	bytes             int // of an element
 	shape             []int
 	base              unsafe.Pointer // of the memory; set while a run may use it
@@ -42,7 +46,7 @@ type view struct {
 
 // newView returns the view of a value of some shape: dimension 1 is channels, the last is w.
 func newView(shape []int, elem tensor.Elem, l layout) *view {
-	v := &view{layout: l, n: 1, c: 1, h: 1, w: 1, bytes: elem.ContainerBytes(), shape: shape}
+	v := &view{layout: l, n: 1, c: 1, h: 1, w: 1, elem: elem, bytes: elem.ContainerBytes(), shape: shape}
 	switch rank := len(shape); {
 	case rank == 1:
 		v.w = shape[0]
@@ -113,19 +117,39 @@ func (v *view) clearHalo(n, g, y0, y1 int) {
 	if !v.halo() {
 		return
 	}
+	if v.bytes == 1 {
+		clearHaloOf(v, byteElems(v), v.fill, n, g, y0, y1)
+	} else {
+		clearHaloOf(v, v.data, 0, n, g, y0, y1)
+	}
+}
+
+// clearHaloOf is clearHalo for elements of some type and what the halo is to hold.
+func clearHaloOf[T float32 | uint8](v *view, data []T, fill T, n, g, y0, y1 int) {
 	start := v.at(n, g, 0)
 	corner := start - v.top*v.row - v.left*v.block
 	before, after := v.left*v.block, (v.w+v.right)*v.block // the halo of a row, from its first pixel
 	if y0 == 0 {
-		clear(v.data[corner : start-before])
+		set(data[corner:start-before], fill)
 	}
 	for y := y0; y < y1; y++ {
 		at := start + y*v.row
-		clear(v.data[at-before : at])
-		clear(v.data[at+v.w*v.block : at+after])
+		set(data[at-before:at], fill)
+		set(data[at+v.w*v.block:at+after], fill)
 	}
 	if y1 == v.h {
-		clear(v.data[start-before+v.h*v.row : corner+v.group])
+		set(data[start-before+v.h*v.row:corner+v.group], fill)
+	}
+}
+
+// set makes all elements x.
+func set[T float32 | uint8](data []T, x T) {
+	if x == 0 {
+		clear(data)
+		return
+	}
+	for i := range data {
+		data[i] = x
 	}
 }
 

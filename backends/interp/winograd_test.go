@@ -40,7 +40,7 @@ func element(v *view, n, c, y, x int) float32 {
 // sets of kernels with each other.
 func TestWinograd(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	halo := func() layout { return layout{simd.Block, r.IntN(4), r.IntN(4), r.IntN(4), r.IntN(4)} }
+	halo := func() layout { return layout{simd.Block, r.IntN(4), r.IntN(4), r.IntN(4), r.IntN(4), 0} }
 	worst := 0.0
 	for trial := range 150 {
 		n, ic, oc := r.IntN(3), 1+r.IntN(40), 1+r.IntN(70)
@@ -139,7 +139,7 @@ func BenchmarkWinograd(b *testing.B) {
 			for _, threads := range []int{1, 2} {
 				b.Run(fmt.Sprintf("%dx%dx%dx%d %s %d", c.n, c.ic, c.oc, c.hw, s.Name, threads), func(b *testing.B) {
 					k := normals(r, c.oc, c.ic, 3, 3)
-					x, y := newBlocked(r, layout{16, 1, 1, 1, 1}, c.n, c.ic, c.hw, c.hw), newBlocked(r, layout{16, 1, 1, 1, 1}, c.n, c.oc, c.hw, c.hw)
+					x, y := newBlocked(r, layout{16, 1, 1, 1, 1, 0}, c.n, c.ic, c.hw, c.hw), newBlocked(r, layout{16, 1, 1, 1, 1, 0}, c.n, c.oc, c.hw, c.hw)
 					v := newWinograd(s, x, y, 1, 1, winoWeights(k.Float32s(), c.oc, c.ic, threads), store{}, threads)
 					ph := v.phases()[0]
 					p := newPool(threads)

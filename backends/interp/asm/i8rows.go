@@ -8,13 +8,14 @@ import (
 
 // The words of simd.ByteRow, in order.
 const (
-	rowMult   = 8 * iota // 16 floats
-	rowLimits            // two floats
-	rowZero              // an int32
-	rowScale             // a float
-	rowFactor            // two int32
-	rowSum               // two int32: the constant of a sum, half a step less one
-	rowShift             // an int64
+	rowMult    = 8 * iota // 16 floats
+	rowLimits             // two floats
+	rowZero               // an int32
+	rowScale              // a float
+	rowFactor             // two int32
+	rowSum                // two int32: the constant of a sum, half a step less one
+	rowShift              // an int64
+	rowRounded            // two floats: the limits plus magic
 )
 
 // byteRows writes the element-wise kernels. n counts vectors of 16 elements,
@@ -120,7 +121,7 @@ func (v isa) requantise() {
 			mult = append(mult, v.vec())
 			VMOVUPS(Mem{Base: at, Disp: 32 * i}, mult[i])
 		}
-		big, lo, hi, zero = v.roundingOffset(), r.all(rowLimits), r.all(rowLimits+4), r.all(rowZero)
+		big, lo, hi, zero = v.roundingOffset(), r.all(rowRounded), r.all(rowRounded+4), r.all(rowZero)
 	}, func(r *byteRow) {
 		x := make([]reg.VecVirtual, v.pieces())
 		for i := range x {

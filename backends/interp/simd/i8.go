@@ -30,7 +30,7 @@ const RoundingOffset = 1.5 * (1 << 23)
 // some of them; the assembly knows their order.
 type ByteRow struct {
 	Mult    unsafe.Pointer // 16 floats
-	Lo, Hi  float32        // the least and greatest result less Zero
+	Lo, Hi  float32        // the least and greatest result less Zero: see Limit
 	Zero    int32
 	_       int32
 	Scale   float32
@@ -39,6 +39,14 @@ type ByteRow struct {
 	Sum     int32 // added to the products
 	Half    int32 // 2^(Shift−1) − 1
 	Shift   int64
+
+	rounded [2]float32 // Lo and Hi plus RoundingOffset
+}
+
+// Limit sets the range of results less the zero point, and the zero point.
+func (p *ByteRow) Limit(lo, hi, zero int64) {
+	p.Lo, p.Hi, p.Zero = float32(lo), float32(hi), int32(zero)
+	p.rounded = [2]float32{p.Lo + RoundingOffset, p.Hi + RoundingOffset}
 }
 
 // bytes is the kernels of a set for integers of 8 bits.
@@ -184,13 +192,6 @@ func (t *Tile) byteOf(sum int32, mult float32) uint8 {
 	return uint8(int32(q) + t.Zero)
 }
 
-// limits takes the limits of results less the zero point to those of a tile.
-func (p ByteRow) offset() ByteRow {
-	p.Lo += RoundingOffset
-	p.Hi += RoundingOffset
-	return p
-}
-
 // Requantise sets n vectors of 16 bytes dst = clamp(round_half_even(sum·Mult), Lo, Hi) + Zero; wide
 // if sums may be beyond 24 bits, up to 29.
 func (s *Set) Requantise(dst []uint8, sums []int32, p *ByteRow, wide bool) {
@@ -204,11 +205,7 @@ func (s *Set) Requantise(dst []uint8, sums []int32, p *ByteRow, wide bool) {
 		f = s.bytes.wide
 	}
 	if f != nil {
-		q := *p
-		if !wide {
-			q = p.offset()
-		}
-		f(n, &dst[0], &sums[0], q.words())
+		f(n, &dst[0], &sums[0], p.words())
 		return
 	}
 	mult := (*[Block]float32)(p.Mult)

@@ -103,7 +103,8 @@ func TestByteRounding(t *testing.T) {
 			for i := range mult {
 				mult[i] = m
 			}
-			p := &ByteRow{Mult: unsafe.Pointer(&mult[0]), Lo: -100, Hi: 155, Zero: 100}
+			p := &ByteRow{Mult: unsafe.Pointer(&mult[0])}
+			p.Limit(-100, 155, 100)
 			for _, wide := range []bool{false, true} {
 				got := make([]uint8, Block)
 				s.Requantise(got, sums, p, wide)
@@ -140,8 +141,9 @@ func TestByteRows(t *testing.T) {
 				mult[i] = float32(math.Ldexp(1+r.Float64(), -r.IntN(20)))
 			}
 			zero := r.IntN(256)
-			p := &ByteRow{Mult: unsafe.Pointer(&mult[0]), Lo: -float32(zero), Hi: float32(200 - min(zero, 200)), Zero: int32(zero), Scale: 0.5,
+			p := &ByteRow{Mult: unsafe.Pointer(&mult[0]), Scale: 0.5,
 				Factors: [2]int32{int32(r.IntN(1 << 21)), -int32(r.IntN(1 << 21))}, Shift: int64(1 + r.IntN(21))}
+			p.Limit(-int64(zero), int64(200-min(zero, 200)), int64(zero))
 			p.Half, p.Sum = 1<<(p.Shift-1)-1, int32(r.IntN(1<<20))
 			table := [256]uint8(randomBytes(r, 256))
 			run := func(s *Set) []any {

@@ -1,0 +1,507 @@
+package interp
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"unsafe"
+
+	"thriftc/backends/interp/simd"
+	"thriftc/ir"
+	"thriftc/ir/tensor"
+)
+
+// byteConv is a thriftc.QConv, or a thriftc.QGemm as one of images of one pixel.
+type byteConv struct {
+	x       *executable
+	w       window
+	weights *ir.Value
+	zeros   []int64   // of the weights
+	zero    int64     // of the input, as it lies in blocks
+	bias    []int64   // nil: none
+	shift   int       // of the sums before the bias
+	mult    []float32 // one, or one for each channel
+	rows    [2]int    // strides of the weights' matrix: from output channel to output channel, and along it
+	out     simd.ByteRow
+}
+
+// byteConvOf reads a node; false if the kernel cannot compute it.
+func byteConvOf(x *executable, n *ir.Node) (*byteConv, bool) {
+	in, ok := n.In[0].Type.Static()
+	if !ok || n.ConstIn(1) == nil || n.In[0].HasData() || !isByte(n.In[0].Type.Elem) {
+		return nil, false
+	}
+	c := &byteConv{x: x, weights: n.In[1], zeros: []int64{0}, zero: offsetOf(n.In[0].Type.Elem), shift: n.Int("bias_shift")}
+	shape := n.ConstIn(1).Shape()
+	if n.Op.Name == "thriftc.QConv" {
+		g, ok := flatWindow(n)
+		if !ok {
+			return nil, false
+		}
+		c.w = window{
+			n: in[0], ic: in[1], ih: g.In[0], iw: g.In[1],
+			oc: shape[0], oh: g.Out[0], ow: g.Out[1],
+			kh: g.Kernel[0], kw: g.Kernel[1],
+			sh: g.Stride[0], sw: g.Stride[1],
+			dh: g.Dilation[0], dw: g.Dilation[1],
+			top: g.PadLo[0], left: g.PadLo[1],
+			groups: n.Int("group"),
+		}
+		halo := c.w.halo()
+		if !smallEnough(c.w.ih+halo.top+halo.bottom, c.w.iw+halo.left+halo.right, max(1, c.w.ic)) {
+			return nil, false
+		}
+		k := c.w.ic / c.w.groups * c.w.kh * c.w.kw
+		c.rows = [2]int{k, 1}
+	} else {
+		if len(in) != 2 {
+			return nil, false
+		}
+		c.w = window{n: in[0], ic: in[1], ih: 1, iw: 1, oc: shape[1], oh: 1, ow: 1, kh: 1, kw: 1, sh: 1, sw: 1, dh: 1, dw: 1, groups: 1}
+		c.rows = [2]int{1, shape[1]}
+		if n.Int("transB") != 0 {
+			c.w.oc = shape[0]
+			c.rows = [2]int{shape[1], 1}
+		}
+	}
+	if n.Input(2) != nil {
+		z, ok := scalarInt(n, 2)
+		if !ok {
+			return nil, false
+		}
+		c.zero += z
+	}
+	if n.Input(3) != nil {
+		t := n.ConstIn(3)
+		if t == nil || t.Len() != 1 && t.Len() != c.w.oc {
+			return nil, false
+		}
+		c.zeros = t.Int64s()
+	}
+	if n.Input(4) != nil {
+		t := n.ConstIn(4)
+		if t == nil || t.Len() != c.w.oc {
+			return nil, false
+		}
+		c.bias = t.Int64s()
+	}
+	return c, c.zero >= 0 && c.zero <= 255
+}
+
+// byteConvUnit is a QConv or QGemm that gives bytes.
+func byteConvUnit(x *executable, n *ir.Node) (unit, bool) {
+	c, ok := byteConvOf(x, n)
+	if !ok || n.ConstIn(5) == nil || !byteRange(n, 6, &c.out) {
+		return unit{}, false
+	}
+	c.mult = n.ConstIn(5).Float32s()
+	return unit{name: "bytes", in: n.In[:1], arrange: c.arrange, make: func(in, out []*view, _ *step) []phase {
+		if out[0].size == 0 {
+			return nil
+		}
+		p := c.product(in[0], out[0], false)
+		if out[0].halo() {
+			p.done = func(_ *worker, image int, n *panel, row int) {
+				for g := n.block; g < n.block+n.blocks; g++ {
+					out[0].clearHalo(image, g, row, row+1)
+				}
+			}
+		}
+		return []phase{p.phase()}
+	}}, true
+}
+
+// byteSumsSource is a QConv or QGemm whose i32 sums become floats by the
+// DequantizeLinear that alone uses them.
+func byteSumsSource(x *executable, n *ir.Node) (source, bool) {
+	sums := n.Out[0]
+	if len(n.In) > 5 && n.In[5] != nil || sums.IsOutput() || len(sums.Uses()) != 1 {
+		return source{}, false
+	}
+	d := sums.Uses()[0].Node
+	s := d.ConstIn(1)
+	shape, static := sums.Type.Static()
+	if d.Op.Name != "DequantizeLinear" || d.Graph() != n.Graph() || d.In[0] != sums || d.Input(2) != nil || s == nil || s.Elem() != tensor.F32 || !static ||
+		d.Int("block_size") != 0 || s.Len() > 1 && d.Int("axis") != 1 && d.Int("axis")+len(shape) != 1 {
+		return source{}, false
+	}
+	c, ok := byteConvOf(x, n)
+	if !ok || s.Len() != 1 && s.Len() != c.w.oc {
+		return source{}, false
+	}
+	c.mult = s.Float32s()
+	return source{name: "bytes", in: n.In[:1], with: []*ir.Node{d}, arrange: c.arrange,
+		make: func(in []*view, out *view, stages []stage, others []*view, _ *step) []phase {
+			if out.size == 0 {
+				return nil
+			}
+			p := c.product(in[0], out, true)
+			keep := p.proto
+			params := p.params
+			p.finish(atStore(stages, others, c.w.oc, inBlock, 0), out)
+			p.proto, p.params = keep, params
+			return []phase{p.phase()}
+		}}, true
+}
+
+// arrange implements unit.arrange.
+func (c *byteConv) arrange(lies []int) ([]want, want) {
+	l := c.w.halo()
+	if l.halo() {
+		l.fill = uint8(c.zero)
+	}
+	if l.block = lies[0]; l.block == 1 {
+		l.block = byteBlock(c.w.ic)
+	}
+	if c.depthwise(simd.Block) {
+		l.block = simd.Block
+	}
+	return []want{{layout: l}}, want{layout: blocked}
+}
+
+// depthwise reports whether the kernel for it serves inputs in blocks of so many channels.
+func (c *byteConv) depthwise(block int) bool { return c.w.depthwise() && block == simd.Block }
+
+// byteTap is a step of a panel: four channels from c on, or four columns from j on, at row i and column j.
+type byteTap struct{ c, i, j int }
+
+// bytePanel is the taps of some blocks of output channels, and their weights:
+// 64 for each block and tap.
+type bytePanel struct {
+	block, blocks int
+	taps          []byteTap
+	weights       [][]int8 // by block
+}
+
+// packedBytes is a byteConv's constants as the kernels want them.
+type packedBytes struct {
+	panels  []bytePanel
+	weights []int8 // blocks of stride taps
+	pairs   []int8 // the same for pairs of pixels, where these have a kernel
+	stride  int
+	bias    *view
+	mult    *view
+	late    []int64 // the bias where it is added after a shift
+	wide    bool    // sums may not fit 24 bits
+}
+
+// weight returns the weights of output channel o without their zero point.
+func (c *byteConv) matrix() []int64 {
+	q := c.weights.Data.Int64s()
+	k := c.w.ic / c.w.groups * c.w.kh * c.w.kw
+	m := make([]int64, c.w.oc*k)
+	for o := range c.w.oc {
+		for i := range k {
+			m[o*k+i] = q[o*c.rows[0]+i*c.rows[1]] - c.zeros[o%len(c.zeros)]
+		}
+	}
+	return m
+}
+
+// pack makes panels of at most most blocks.
+func (c *byteConv) pack(most int, depthwise, pairs bool) *packedBytes {
+	w, m := &c.w, c.matrix()
+	p := &packedBytes{}
+	if depthwise {
+		most = 1
+	}
+	blocks := blocksOf(w.oc)
+	for b := 0; b < blocks; b += most {
+		n := bytePanel{block: b, blocks: min(most, blocks-b)}
+		n.weights = make([][]int8, n.blocks)
+		if depthwise {
+			c.packColumns(&n, m)
+		} else {
+			c.packChannels(&n, m)
+		}
+		p.stride = max(p.stride, 64*len(n.taps))
+		p.panels = append(p.panels, n)
+	}
+	p.weights = make([]int8, blocks*p.stride)
+	if pairs {
+		p.pairs = make([]int8, 2*len(p.weights))
+	}
+	for i := range p.panels {
+		n := &p.panels[i]
+		for j, from := range n.weights {
+			copy(p.weights[(n.block+j)*p.stride:], from)
+			for t := range len(from) / 64 * b2i(pairs) {
+				to := p.pairs[2*((n.block+j)*p.stride+64*t):]
+				copy(to[:64], from[64*t:])
+				for l := 0; l < 64; l += 4 {
+					copy(to[64+l+1:64+l+4], from[64*t+l:])
+				}
+			}
+		}
+		n.weights = nil
+	}
+	c.packRows(p, m, blocks)
+	return p
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// packRows makes bias and multipliers: the bias takes in what the zero point of the input adds to every sum.
+func (c *byteConv) packRows(p *packedBytes, m []int64, blocks int) {
+	p.bias = newView([]int{blocks * simd.Block}, tensor.I32, planar)
+	p.mult = newView([]int{blocks * simd.Block}, tensor.F32, planar)
+	bias, mult := make([]int32, blocks*simd.Block), make([]float32, blocks*simd.Block)
+	p.bias.base, p.mult.base = unsafe.Pointer(unsafe.SliceData(bias)), unsafe.Pointer(unsafe.SliceData(mult))
+	k := len(m) / max(1, c.w.oc)
+	for o := range c.w.oc {
+		var sum, up, down int64
+		for _, v := range m[o*k : (o+1)*k] {
+			sum += v
+			lo, hi := -v*c.zero, v*(255-c.zero)
+			up += max(lo, hi, 0)
+			down += min(lo, hi, 0)
+		}
+		b := int64(0)
+		if c.bias != nil {
+			b = c.bias[o]
+		}
+		mult[o] = c.mult[o%len(c.mult)]
+		bias[o] = int32(-c.zero * sum)
+		if c.shift == 0 {
+			bias[o] += int32(b)
+		}
+		const limit = 1 << 24
+		p.wide = p.wide || up<<c.shift+b > limit || down<<c.shift+b < -limit
+	}
+	if c.shift > 0 {
+		p.late = make([]int64, blocks*simd.Block)
+		copy(p.late, c.bias)
+	}
+}
+
+// packChannels makes the taps of a panel from four input channels each. What has no
+// weights is left out. A weight that does not fit i8, because of its
+// zero point, takes what is left of it to a further tap of the same bytes.
+func (c *byteConv) packChannels(n *bytePanel, m []int64) {
+	w := &c.w
+	icg, ocg := w.ic/w.groups, w.oc/w.groups
+	o0, o1 := n.block*simd.Block, min((n.block+n.blocks)*simd.Block, w.oc)
+	from, to := o0/ocg*icg, ((o1-1)/ocg+1)*icg
+	values := make([]int64, n.blocks*64)
+	for ch := from &^ 3; ch < to; ch += 4 {
+		for i := range w.kh {
+			for j := range w.kw {
+				clear(values)
+				for o := o0; o < o1; o++ {
+					g := o / ocg
+					for t := range 4 {
+						if in := ch + t - g*icg; in >= 0 && in < icg {
+							values[(o-o0)*4+t] = m[((o*icg+in)*w.kh+i)*w.kw+j]
+						}
+					}
+				}
+				n.add(byteTap{ch, i, j}, values)
+			}
+		}
+	}
+}
+
+// packColumns makes the taps of a block of a depthwise convolution from four neighbouring columns each.
+func (c *byteConv) packColumns(n *bytePanel, m []int64) {
+	w := &c.w
+	o0, o1 := n.block*simd.Block, min((n.block+1)*simd.Block, w.oc)
+	most := 4
+	if w.dw > 1 {
+		most = 1
+	}
+	values := make([]int64, 64)
+	for i := range w.kh {
+		for j := 0; j < w.kw; j += most {
+			clear(values)
+			for o := o0; o < o1; o++ {
+				for t := range min(most, w.kw-j) {
+					values[(o-o0)*4+t] = m[(o*w.kh+i)*w.kw+j+t]
+				}
+			}
+			n.add(byteTap{0, i, j}, values)
+		}
+	}
+}
+
+// add appends a tap, as often as its weights need; it takes them from values.
+func (n *bytePanel) add(tap byteTap, values []int64) {
+	for slices.ContainsFunc(values, func(v int64) bool { return v != 0 }) {
+		n.taps = append(n.taps, tap)
+		for b := range n.blocks {
+			for l := range 64 {
+				v := &values[b*64+l]
+				q := min(max(*v, math.MinInt8), math.MaxInt8)
+				*v -= q
+				n.weights[b] = append(n.weights[b], int8(q))
+			}
+		}
+	}
+}
+
+// offsets returns the distances in bytes from tap to tap.
+func (c *byteConv) offsets(n *bytePanel, in *view) []int {
+	out := make([]int, len(n.taps))
+	before := 0
+	for k, t := range n.taps {
+		at := t.c/in.block*in.group + t.c%in.block + t.i*c.w.dh*in.row + t.j*c.w.dw*in.block
+		out[k], before = at-before, at
+	}
+	return out
+}
+
+// byteTiling chooses how many of n blocks a panel has and how a row of so many
+// pixels is split.
+func byteTiling(s *simd.Set, n, pixels, taps int) (blocks int, split []int) {
+	best := 0
+	for b := 1; b <= n && s.BytePixels(b) > 0; b++ {
+		most := s.BytePixels(b)
+		parts := evenly(pixels, (pixels+most-1)/most)
+		row := func(b int) (cost int) {
+			for _, p := range parts {
+				cost += max(4*b*p, 3*(b+p), 20)*taps + 20*b*p + 80
+			}
+			return cost
+		}
+		cost := n / b * row(b)
+		if n%b > 0 {
+			cost += row(n % b)
+		}
+		if best == 0 || cost < best {
+			best, blocks, split = cost, b, parts
+		}
+	}
+	return blocks, split
+}
+
+// product returns the work from in to out, which are bytes, or floats.
+func (c *byteConv) product(in, out *view, floats bool) *product {
+	s, w := c.x.set, &c.w
+	p := &product{images: w.n, rows: w.oh, x: follow(in), y: follow(out)}
+	p.x.at -= (w.top*in.row + w.left*in.block) * in.bytes
+	p.x.row *= w.sh
+	p.x.pixel *= w.sw
+	cols, last := w.ow, w.ow
+	depthwise := c.depthwise(in.block)
+	if w.linear() && flat(in, out) && !depthwise {
+		p.line(&cols, &last, w.oh*w.ow)
+	}
+	blocks := blocksOf(w.oc)
+	most, split := byteTiling(s, blocks, cols, max(1, (w.ic/w.groups+3)/4*w.kh*w.kw))
+	single, paired := s.ByteDepthwisePixels()
+	pairs := depthwise && paired > 0 && w.sw == 1 && w.dw == 1 && w.kw <= 3
+	limit := s.BytePixels(most)
+	if depthwise {
+		most, limit = 1, single
+		if pairs {
+			limit = paired
+		}
+		split = evenly(cols, (cols+limit-1)/limit)
+	}
+	p.split, p.lastSplit = split, evenly(last, (last+limit-1)/limit)
+
+	z := packed(c.x, c.weights.Data, c.form(most, depthwise, pairs), func() *packedBytes { return c.pack(most, depthwise, pairs) })
+	weights := z.weights
+	scale := 1
+	if pairs {
+		weights, scale = z.pairs, 2
+	}
+	p.weights = &view{base: unsafe.Pointer(unsafe.SliceData(weights))}
+	for i := range z.panels {
+		n := &z.panels[i]
+		at := 0
+		if depthwise {
+			at = n.block * in.group * in.bytes
+		}
+		p.panels = append(p.panels, panelsOf(n.block, n.blocks, n.blocks, at, c.offsets(n, in), true)...)
+	}
+	p.params[0], p.params[2] = z.bias, z.mult
+	p.proto = simd.Tile{Dist: p.x.pixel, WBlock: scale * z.stride, YBlock: p.y.block, YDist: p.y.pixel,
+		Lo: c.out.Lo + simd.RoundingOffset, Hi: c.out.Hi + simd.RoundingOffset, Zero: c.out.Zero}
+	run := func(k *worker, blocks, pixels int) { s.Bytes(blocks, pixels, &k.tile) }
+	switch {
+	case pairs:
+		run = func(k *worker, _, pixels int) {
+			pairTile(s, &k.tile, pixels, unsafe.Pointer(&z.pairs[0]), unsafe.Pointer(&z.weights[0]))
+		}
+	case depthwise:
+		run = func(k *worker, _, pixels int) { s.BytesDepthwise(pixels, &k.tile) }
+	}
+	p.tile = run
+	if floats || z.wide || z.late != nil || s.ByteSums() {
+		p.proto.Flags = simd.Sums
+		t := &sumTile{c: c, z: z, run: run, floats: floats}
+		p.tile = t.tile
+	}
+	p.spread(c.x.pool.workers)
+	return p
+}
+
+// form names what pack makes, for the cache of packed weights.
+func (c *byteConv) form(most int, depthwise, pairs bool) string {
+	return fmt.Sprint("bytes", c.w.groups, c.w.kh, c.w.kw, c.w.dw, most, depthwise, pairs, c.zero, c.zeros, c.shift, c.rows, c.bias, c.mult)
+}
+
+// pairTile computes a depthwise tile in pairs, and a last odd pixel alone.
+func pairTile(s *simd.Set, t *simd.Tile, pixels int, pairs, single unsafe.Pointer) {
+	even := pixels &^ 1
+	if even > 0 {
+		s.BytesPairs(even, t)
+	}
+	if even == pixels {
+		return
+	}
+	x, w, y := t.X, t.W, t.Y
+	t.X, t.Y = unsafe.Add(x, even*t.Dist), unsafe.Add(y, even*t.YDist)
+	t.W = unsafe.Add(single, (uintptr(w)-uintptr(pairs))/2)
+	s.BytesDepthwise(1, t)
+	t.X, t.W, t.Y = x, w, y
+}
+
+// sumTile computes tiles whose sums are not requantised in registers.
+type sumTile struct {
+	c      *byteConv
+	z      *packedBytes
+	run    func(w *worker, blocks, pixels int)
+	floats bool
+}
+
+func (f *sumTile) tile(w *worker, blocks, pixels int) {
+	t := &w.tile
+	size := pixels * simd.Block
+	at := unsafe.Pointer(&w.temp(blocks * size)[0])
+	y, block, dist := t.Y, t.YBlock, t.YDist
+	t.Y, t.YBlock, t.YDist = at, 4*size, 4*simd.Block
+	f.run(w, blocks, pixels)
+	t.Y, t.YBlock, t.YDist = y, block, dist
+	p := &w.bytes
+	lo, hi, zero := int64(f.c.out.Lo), int64(f.c.out.Hi), int64(f.c.out.Zero)
+	p.Limit(lo, hi, zero)
+	for b := range blocks {
+		sums := unsafe.Slice((*int32)(unsafe.Add(at, 4*b*size)), size)
+		p.Mult = unsafe.Add(t.Scale, 4*b*simd.Block)
+		if f.z.late != nil {
+			first := int(uintptr(p.Mult)-uintptr(f.z.mult.base)) / 4
+			for i, v := range sums {
+				sums[i] = int32(int64(v)<<f.c.shift + f.z.late[first+i%simd.Block])
+			}
+		}
+		to := unsafe.Add(y, b*block)
+		per := size // at once
+		if elem := 1 + 3*b2i(f.floats); dist != elem*simd.Block {
+			per = simd.Block
+		}
+		for i := 0; i < size; i += per {
+			dst := unsafe.Add(to, i/simd.Block*dist)
+			if f.floats {
+				f.c.x.set.SumsToFloats(unsafe.Slice((*float32)(dst), per), sums[i:i+per], p)
+			} else {
+				f.c.x.set.Requantise(unsafe.Slice((*uint8)(dst), per), sums[i:i+per], p, f.z.wide)
+			}
+		}
+	}
+}

@@ -1,0 +1,356 @@
+package interp
+
+import (
+	"slices"
+	"unsafe"
+
+	"thriftc/backends/interp/simd"
+	"thriftc/ir"
+	"thriftc/ir/ops"
+	"thriftc/ir/tensor"
+)
+
+// Values of 8 bits lie in blocks of 16 channels like floats, or of 4 where they have no more. There
+// they are u8: an i8 is stored with 128 added, so that kernels know one type only; zero
+// points move by as much. Planar values are as ONNX has them.
+
+func isByte(e tensor.Elem) bool { return e == tensor.I8 || e == tensor.U8 }
+
+// offsetOf is what blocked bytes are greater by than the integers of type e that they hold.
+func offsetOf(e tensor.Elem) int64 {
+	if e == tensor.I8 {
+		return 128
+	}
+	return 0
+}
+
+// byteBlock is the number of channels in a block of a value that has so many.
+func byteBlock(channels int) int {
+	if channels <= 4 {
+		return 4
+	}
+	return simd.Block
+}
+
+// byteElems returns the elements of a view of bytes, from the start of its memory to its last.
+func byteElems(v *view) []uint8 {
+	if v.size == 0 {
+		return nil
+	}
+	return unsafe.Slice((*uint8)(v.base), v.at(v.n-1, v.groups()-1, v.h-1)+(v.w+v.right)*v.block+v.bottom*v.row)
+}
+
+// byteLine returns row y of a group.
+func (v *view) byteLine(n, g, y int) []uint8 {
+	return unsafe.Slice((*uint8)(v.ptr(v.at(n, g, y))), v.w*v.block)
+}
+
+// relayBytes copies bytes from one layout to another.
+func relayBytes(from, to *view) []phase {
+	var flip uint8
+	if (from.block == 1) != (to.block == 1) {
+		flip = uint8(offsetOf(from.elem))
+	}
+	if from.block == to.block {
+		return rowTasks(to, 1, func(_ *worker, n, g, y int) { copy(to.byteLine(n, g, y), from.byteLine(n, g, y)) })
+	}
+	return rowTasks(to, 4, func(_ *worker, n, g, y int) {
+		dst := to.byteLine(n, g, y)
+		for l := range min(to.block, to.c-g*to.block) {
+			c := g*to.block + l
+			src := from.byteLine(n, c/from.block, y)[c%from.block:]
+			for i := range to.w {
+				dst[i*to.block+l] = src[i*from.block] ^ flip
+			}
+		}
+	})
+}
+
+// byteUnits are the operators on bytes whose kernels give bytes. A function returns
+// false for a node that its kernel cannot compute; it is called for nodes with one output
+// of static shape.
+var byteUnits map[string]func(x *executable, n *ir.Node) (unit, bool)
+
+func init() {
+	byteUnits = map[string]func(x *executable, n *ir.Node) (unit, bool){
+		"Clip":                       clipBytes,
+		"Concat":                     moveBytes,
+		"MaxPool":                    maxPoolBytes,
+		"Pad":                        moveBytes,
+		"QuantizeLinear":             quantizeUnit,
+		"Slice":                      moveBytes,
+		"thriftc.Lookup":             lookupUnit,
+		"thriftc.QAdd":               addUnit,
+		"thriftc.QAveragePool":       meanBytes,
+		"thriftc.QConv":              byteConvUnit,
+		"thriftc.QGemm":              byteConvUnit,
+		"thriftc.QGlobalAveragePool": meanBytes,
+		"Flatten":                    sameBytes,
+		"Reshape":                    sameBytes,
+		"Squeeze":                    sameBytes,
+	}
+}
+
+// byteUnit returns the unit of a node that gives bytes.
+func byteUnit(x *executable, n *ir.Node) (unit, bool) {
+	f := byteUnits[n.Op.Name]
+	if f == nil || len(n.Out) != 1 || !isByte(n.Out[0].Type.Elem) {
+		return unit{}, false
+	}
+	if _, ok := n.Out[0].Type.Static(); !ok {
+		return unit{}, false
+	}
+	u, ok := f(x, n)
+	u.node, u.kind, u.out = n, computed, n.Out
+	return u, ok
+}
+
+// inBlocks is the arrangement of a unit whose inputs, of so many, and output lie in blocks of 16 channels.
+func inBlocks(inputs int) func([]int) ([]want, want) {
+	w := want{layout: blocked}
+	return func([]int) ([]want, want) { return slices.Repeat([]want{w}, inputs), w }
+}
+
+// byteFollows is follows for bytes, of which all inputs lie as the first does.
+func byteFollows(inputs, channels int) func([]int) ([]want, want) {
+	return func(lies []int) ([]want, want) {
+		w := want{layout: layout{block: lies[0]}}
+		if lies[0] == 1 {
+			w.block = byteBlock(channels)
+		}
+		return slices.Repeat([]want{w}, inputs), w
+	}
+}
+
+// mapBytes is tasks that compute pieces of y from the same pieces of one or two inputs.
+func mapBytes(y, a, b *view, f func(dst, a, b []uint8)) []phase {
+	if !flat(y, a, b) || !whole(y, a, b) {
+		return rowTasks(y, 1, func(_ *worker, n, g, row int) {
+			var other []uint8
+			if b != nil {
+				other = b.byteLine(n, g, row)
+			}
+			f(y.byteLine(n, g, row), a.byteLine(n, g, row), other)
+		})
+	}
+	parts := (y.size + chunk - 1) / chunk
+	return []phase{{parts, func(_ *worker, i int) {
+		lo, hi := part(y.size/4, i, parts)
+		var other []uint8
+		if b != nil {
+			other = byteElems(b)[4*lo : 4*hi]
+		}
+		f(byteElems(y)[4*lo:4*hi], byteElems(a)[4*lo:4*hi], other)
+	}}}
+}
+
+// whole reports whether images follow each other from the start of the memory.
+func whole(views ...*view) bool {
+	for _, v := range views {
+		if v != nil && (v.origin != 0 || v.image != v.groups()*v.group) {
+			return false
+		}
+	}
+	return true
+}
+
+// scalarInt returns a constant integer of one element, which input i must be.
+func scalarInt(n *ir.Node, i int) (int64, bool) {
+	t := n.ConstIn(i)
+	if t == nil || t.Len() != 1 {
+		return 0, false
+	}
+	return t.Int64s()[0], true
+}
+
+// byteRange sets the limits and the zero point of results of n whose zero point is input i.
+func byteRange(n *ir.Node, i int, p *simd.ByteRow) bool {
+	z, ok := scalarInt(n, i)
+	if !ok {
+		return false
+	}
+	e := n.In[i].Type.Elem
+	lo, hi := ops.RequantRange(n, e)
+	p.Limit(lo-z, hi-z, z+offsetOf(e))
+	return lo <= hi
+}
+
+// quantizeUnit is QuantizeLinear of floats with one scale.
+func quantizeUnit(x *executable, n *ir.Node) (unit, bool) {
+	s := n.ConstIn(1)
+	shape, ok := n.In[0].Type.Static()
+	if !ok || len(shape) < 2 || n.In[0].Type.Elem != tensor.F32 || s == nil || s.Len() != 1 || s.Elem() != tensor.F32 || n.Int("block_size") != 0 || n.Int("precision") != 0 {
+		return unit{}, false
+	}
+	e := n.Out[0].Type.Elem
+	p := &simd.ByteRow{Scale: s.Float32s()[0]}
+	z := int64(0)
+	if n.Input(2) != nil {
+		if z, ok = scalarInt(n, 2); !ok {
+			return unit{}, false
+		}
+	}
+	lo, hi := e.Range()
+	p.Limit(lo-z, hi-z, z+offsetOf(e))
+	block := byteBlock(shape[1])
+	return unit{name: "quantise", in: n.In[:1], arrange: func(lies []int) ([]want, want) {
+		if lies[0] == simd.Block && block == simd.Block {
+			return []want{{layout: blocked}}, want{layout: blocked}
+		}
+		return []want{plain}, want{layout: layout{block: block}}
+	}, make: func(in, out []*view, _ *step) []phase { return quantise(x.set, in[0], out[0], p) }}, true
+}
+
+func quantise(s *simd.Set, from, to *view, p *simd.ByteRow) []phase {
+	switch {
+	case from.block == to.block:
+		return rowTasks(to, 2, func(_ *worker, n, g, y int) { s.Quantise(to.byteLine(n, g, y), from.line(n, g, y), p) })
+	case to.block == 4:
+		return rowTasks(to, 2, func(_ *worker, n, _, y int) {
+			var rows [4][]float32
+			for l := range rows { // channels beyond the last are copies of it
+				rows[l] = from.line(n, min(l, from.c-1), y)
+			}
+			s.Quantise4(to.byteLine(n, 0, y), &rows, p)
+		})
+	}
+	return rowTasks(to, 4, func(w *worker, n, g, y int) {
+		row := unsafe.Slice((*uint8)(unsafe.Pointer(&w.temp(to.w/4 + 1)[0])), to.w)
+		dst := to.byteLine(n, g, y)
+		for l := range min(to.block, to.c-g*to.block) {
+			s.Quantise(row, from.line(n, g*to.block+l, y), p)
+			for i, v := range row {
+				dst[i*to.block+l] = v
+			}
+		}
+	})
+}
+
+// dequantizeSource is DequantizeLinear of bytes with one scale.
+func dequantizeSource(x *executable, n *ir.Node) (source, bool) {
+	s := n.ConstIn(1)
+	shape, ok := n.In[0].Type.Static()
+	e := n.In[0].Type.Elem
+	if !ok || len(shape) < 2 || !isByte(e) || n.In[0].HasData() || s == nil || s.Len() != 1 || s.Elem() != tensor.F32 || n.Int("block_size") != 0 {
+		return source{}, false
+	}
+	z := int64(0)
+	if n.Input(2) != nil {
+		if z, ok = scalarInt(n, 2); !ok {
+			return source{}, false
+		}
+	}
+	p := &simd.ByteRow{Scale: s.Float32s()[0], Zero: int32(z + offsetOf(e))}
+	return source{name: "dequantise", in: n.In[:1], arrange: func([]int) ([]want, want) {
+		return []want{{layout: blocked}}, want{layout: blocked}
+	}, make: func(in []*view, out *view, stages []stage, others []*view, _ *step) []phase {
+		after := bind(stages, inBlock, others)
+		return rowTasks(out, 1, func(w *worker, n, g, y int) {
+			x.set.Dequantise(out.line(n, g, y), in[0].byteLine(n, g, y), p)
+			finish(w, after, out, n, g, y, 0, out.w*out.block)
+		})
+	}}, true
+}
+
+// byteSource returns the source of a node that takes bytes to floats.
+func byteSource(x *executable, n *ir.Node) (source, bool) {
+	switch n.Op.Name {
+	case "DequantizeLinear":
+		return dequantizeSource(x, n)
+	case "thriftc.QConv", "thriftc.QGemm":
+		return byteSumsSource(x, n)
+	}
+	return source{}, false
+}
+
+// addUnit is thriftc.QAdd of tensors of one shape.
+func addUnit(x *executable, n *ir.Node) (unit, bool) {
+	p, ok := addRow(n)
+	shape, static := n.Out[0].Type.Static()
+	if !ok || !static || len(shape) < 2 {
+		return unit{}, false
+	}
+	return unit{name: "add", in: n.In[:2], arrange: byteFollows(2, shape[1]), make: func(in, out []*view, _ *step) []phase {
+		return mapBytes(out[0], in[0], in[1], func(dst, a, b []uint8) { x.set.AddBytes(dst, a, b, p) })
+	}}, true
+}
+
+// addRow returns the parameters of a thriftc.QAdd of two tensors of one shape.
+func addRow(n *ir.Node) (*simd.ByteRow, bool) {
+	m := n.ConstIn(4)
+	if m == nil || !slices.EqualFunc(n.In[0].Type.Dims, n.In[1].Type.Dims, ir.Dim.Same) || n.In[0].HasData() || n.In[1].HasData() {
+		return nil, false
+	}
+	p := &simd.ByteRow{Shift: int64(n.Int("shift"))}
+	p.Half = 1<<(p.Shift-1) - 1
+	for i, f := range m.Int64s() {
+		z, ok := scalarInt(n, 2+i)
+		if !ok {
+			return nil, false
+		}
+		p.Factors[i] = int32(f)
+		p.Sum -= int32((z + offsetOf(n.In[i].Type.Elem)) * f)
+	}
+	return p, byteRange(n, 5, p)
+}
+
+// tableUnit replaces blocked bytes by elements of a table.
+func tableUnit(x *executable, n *ir.Node, table *[256]uint8) (unit, bool) {
+	shape, ok := n.Out[0].Type.Static()
+	if !ok || len(shape) < 2 {
+		return unit{}, false
+	}
+	return unit{name: "lookup", in: n.In[:1], arrange: byteFollows(1, shape[1]), make: func(in, out []*view, _ *step) []phase {
+		return mapBytes(out[0], in[0], nil, func(dst, a, _ []uint8) { x.set.LookupBytes(dst, a, table) })
+	}}, true
+}
+
+// lookupUnit is thriftc.Lookup in a table of bytes.
+func lookupUnit(x *executable, n *ir.Node) (unit, bool) {
+	t := n.ConstIn(1)
+	if t == nil || n.In[0].HasData() {
+		return unit{}, false
+	}
+	var table [256]uint8
+	for i, q := range t.Int64s() { // entry 0 is for the least integer, which is 0 in blocks
+		table[i] = uint8(q + offsetOf(t.Elem()))
+	}
+	return tableUnit(x, n, &table)
+}
+
+// clipBytes is Clip of bytes.
+func clipBytes(x *executable, n *ir.Node) (unit, bool) {
+	e := n.In[0].Type.Elem
+	if n.In[0].HasData() {
+		return unit{}, false
+	}
+	least, greatest := e.Range()
+	limit := [2]int64{least, greatest}
+	for i := range limit {
+		if n.Input(i+1) == nil {
+			continue
+		}
+		q, ok := scalarInt(n, i+1)
+		if !ok {
+			return unit{}, false
+		}
+		limit[i] = q
+	}
+	var table [256]uint8
+	for i := range table {
+		table[i] = uint8(min(max(least+int64(i), limit[0]), limit[1]) + offsetOf(e))
+	}
+	return tableUnit(x, n, &table)
+}
+
+// sameBytes is a node that gives an image of one pixel, or a row, another shape.
+func sameBytes(_ *executable, n *ir.Node) (unit, bool) {
+	from, ok := n.In[0].Type.Static()
+	to, _ := n.Out[0].Type.Static()
+	if !ok || len(from) < 2 || len(to) < 2 || from[0] != to[0] || from[1] != to[1] || innerSize(from) != 1 || innerSize(to) != 1 || n.In[0].HasData() {
+		return unit{}, false
+	}
+	return unit{name: "copy", in: n.In[:1], arrange: byteFollows(1, from[1]), make: func(in, out []*view, _ *step) []phase {
+		return mapBytes(out[0], in[0], nil, func(dst, a, _ []uint8) { copy(dst, a) })
+	}}, true
+}

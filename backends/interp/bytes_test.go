@@ -1,0 +1,224 @@
+package interp
+
+import (
+	"fmt"
+	"testing"
+
+	"thriftc/ir"
+	"thriftc/ir/tensor"
+)
+
+// byteBuilder makes graphs of integer operators.
+type byteBuilder struct {
+	*builder
+	zeros map[*ir.Value]int64
+}
+
+func (b *byteBuilder) byteType() tensor.Elem {
+	return []tensor.Elem{tensor.U8, tensor.I8}[b.rand.IntN(2)]
+}
+
+func (b *byteBuilder) ints(e tensor.Elem, lo, hi int64, shape ...int) *ir.Value {
+	n, _ := tensor.NumElems(shape)
+	x := make([]int64, n)
+	for i := range x {
+		x[i] = lo + b.rand.Int64N(hi-lo+1)
+	}
+	return b.Const("c", tensor.FromInt64s(e, x, shape...))
+}
+
+func (b *byteBuilder) integer(e tensor.Elem, x int64) *ir.Value {
+	return b.Const("z", tensor.FromInt64s(e, []int64{x}))
+}
+
+// zero draws a zero point, often at an end of the range.
+func (b *byteBuilder) zero(e tensor.Elem) (*ir.Value, int64) {
+	lo, hi := e.Range()
+	z := []int64{lo, 0, lo + b.rand.Int64N(hi-lo+1)}[b.rand.IntN(3)]
+	return b.integer(e, z), z
+}
+
+// zeroOf returns the zero point of x as a constant.
+func (b *byteBuilder) zeroOf(x *ir.Value) *ir.Value { return b.integer(x.Type.Elem, b.zeros[x]) }
+
+// result adds a node whose last input is the zero point of its result.
+func (b *byteBuilder) result(op string, in []*ir.Value, attrs ...any) *ir.Value {
+	z, q := b.zero(b.byteType())
+	if b.rand.IntN(2) == 0 {
+		lo, hi := z.Type.Elem.Range()
+		attrs = append(attrs, "lo", lo+b.rand.Int64N(40), "hi", hi-b.rand.Int64N(40))
+	}
+	v := b.node(op, append(in, z), attrs...)
+	b.zeros[v] = q
+	return v
+}
+
+// multiplier draws multipliers for sums of about the given size; some give ties.
+func (b *byteBuilder) multiplier(size float64, n int) *ir.Value {
+	m := make([]float32, n)
+	for i := range m {
+		m[i] = float32(b.rand.Float64() * 200 / size)
+		if b.rand.IntN(3) == 0 {
+			m[i] = 1.0 / 64
+		}
+	}
+	if n == 1 {
+		return b.Const("m", tensor.Scalar(m[0]))
+	}
+	return b.Const("m", tensor.Of(m, n))
+}
+
+// product adds a QConv or QGemm of x; sums says that it has no multiplier.
+func (b *byteBuilder) product(x *ir.Value, sums bool) *ir.Value {
+	r := b.rand
+	s := staticShape(x)
+	we := []tensor.Elem{tensor.I8, tensor.I8, tensor.I4, tensor.U8, tensor.Int(2), tensor.Uint(5)}[r.IntN(6)]
+	lo, hi := we.Range()
+	var attrs []any
+	op, oc, k, wshape := "thriftc.QGemm", 1+r.IntN(50), s[1], []int(nil)
+	if len(s) == 2 {
+		wshape = []int{s[1], oc}
+		if r.IntN(2) == 0 {
+			wshape = []int{oc, s[1]}
+			attrs = []any{"transB", 1}
+		}
+	} else {
+		op = "thriftc.QConv"
+		c, group := s[1], 1
+		switch r.IntN(4) {
+		case 0:
+			group, oc = c, c*(1+r.IntN(10)/9)
+		case 1:
+			for group = 1 + r.IntN(3); c%group > 0; group-- {
+			}
+			oc = group * (1 + r.IntN(20))
+		}
+		kh, kw := 1+r.IntN(4), 1+r.IntN(5)
+		if r.IntN(3) == 0 {
+			kh, kw = 1, 1
+		}
+		wshape, k = []int{oc, c / group, kh, kw}, c/group*kh*kw
+		attrs = append(spatial(r, kh, kw), "group", group)
+		if s[2] <= kh*2 || s[3] <= kw*2 || r.IntN(3) == 0 {
+			attrs = []any{"group", group, "pads", []int{kh / 2, kw / 2, kh / 2, kw / 2}}
+		}
+	}
+	in := []*ir.Value{x, b.ints(we, lo, hi, wshape...), b.zeroOf(x), nil, nil}
+	if we.Kind() == tensor.UintKind || r.IntN(4) == 0 {
+		in[3] = b.ints(we, lo, hi, []int{}...)
+		if r.IntN(2) == 0 {
+			in[3] = b.ints(we, lo, hi, oc)
+		}
+	}
+	if r.IntN(3) > 0 {
+		size := int64(1) << []int{10, 10, 10, 24, 27}[r.IntN(5)] // some sums do not fit 24 bits
+		in[4] = b.ints(tensor.I32, -size, size, oc)
+		if r.IntN(4) == 0 {
+			attrs = append(attrs, "bias_shift", 1+r.IntN(4))
+		}
+	}
+	many := []int{1, oc}[r.IntN(2)]
+	if sums {
+		v := b.node(op, in, attrs...)
+		m := b.multiplier(100, many)
+		return b.node("DequantizeLinear", []*ir.Value{v, m}, "axis", 1)
+	}
+	return b.result(op, append(in, b.multiplier(float64(k)*5000, many)), attrs...)
+}
+
+// step adds some node after x, which is bytes.
+func (b *byteBuilder) step(x *ir.Value) *ir.Value {
+	r, s := b.rand, staticShape(x)
+	spatialSize := len(s) == 4 && s[2]*s[3] > 0
+	keep := func(v *ir.Value) *ir.Value {
+		b.zeros[v] = b.zeros[x]
+		return v
+	}
+	switch k := r.IntN(16); {
+	case k == 0 && spatialSize:
+		return keep(b.node("MaxPool", []*ir.Value{x}, "kernel_shape", []int{min(2, s[2]), min(3, s[3])}, "strides", []int{1 + r.IntN(2), 1 + r.IntN(2)}, "pads", []int{r.IntN(2), r.IntN(2), 0, r.IntN(2)}))
+	case k == 1 && spatialSize:
+		return b.result("thriftc.QAveragePool", []*ir.Value{x, b.zeroOf(x), b.multiplier(1000, 1)}, "kernel_shape", []int{min(2, s[2]), min(3, s[3])}, "strides", []int{1 + r.IntN(2), 1}, "pads", []int{r.IntN(2), r.IntN(2), 0, 0})
+	case k == 2:
+		e := b.byteType()
+		lo, hi := e.Range()
+		v := b.node("thriftc.Lookup", []*ir.Value{x, b.ints(e, lo, hi, 256)})
+		b.zeros[v] = 0
+		return v
+	case k == 3:
+		y := b.node("thriftc.Lookup", []*ir.Value{x, b.ints(tensor.U8, 0, 255, 256)})
+		b.zeros[y] = r.Int64N(256)
+		z := b.ints(tensor.I32, -1<<21, 1<<21, 2)
+		return b.result("thriftc.QAdd", []*ir.Value{y, x, b.zeroOf(y), b.zeroOf(x), z}, "shift", 20+r.IntN(3))
+	case k == 4:
+		return keep(b.node("Concat", []*ir.Value{x, keep(b.node("Clip", []*ir.Value{x, nil, b.integer(x.Type.Elem, 77)})), x}, "axis", 1))
+	case k == 5 && spatialSize:
+		v := b.node("Slice", []*ir.Value{x, b.Ints("s", 0, 0), b.Ints("e", int64(s[3]), 9999), b.Ints("a", 3, 2), b.Ints("t", 2, 1+r.Int64N(2))})
+		pads := b.Ints("p", 0, r.Int64N(20), 1, 0, 0, r.Int64N(20), 0, 2)
+		return keep(b.node("Pad", []*ir.Value{v, pads, b.zeroOf(x)}))
+	case k == 6 && spatialSize:
+		v := b.result("thriftc.QGlobalAveragePool", []*ir.Value{x, b.zeroOf(x), b.multiplier(float64(100*s[2]*s[3]), 1)})
+		if r.IntN(2) == 0 {
+			f := b.node("Flatten", []*ir.Value{v})
+			b.zeros[f] = b.zeros[v]
+			return f
+		}
+		return v
+	}
+	return b.product(x, false)
+}
+
+// TestByteChains: integer operators after each other, from floats to floats.
+func TestByteChains(t *testing.T) {
+	trials := 400
+	if testing.Short() {
+		trials = 100
+	}
+	for seed := range uint64(trials) {
+		b := &byteBuilder{newBuilder(t, seed), map[*ir.Value]int64{}}
+		r := b.rand
+		shape := []int{r.IntN(4), 1 + r.IntN(40), 1 + r.IntN(12), 1 + r.IntN(30)}
+		if r.IntN(4) == 0 {
+			shape = []int{r.IntN(20), 1 + r.IntN(200)}
+		}
+		x := b.data(shape...)
+		if r.IntN(4) == 0 && len(shape) == 4 {
+			x = b.node("Relu", []*ir.Value{b.randomConv(x, false)})
+		}
+		scale := b.Float("s", 0.02)
+		e := b.byteType()
+		zp, z := b.zero(e)
+		v := b.node("QuantizeLinear", []*ir.Value{x, scale, zp})
+		b.zeros[v] = z
+		for range 1 + r.IntN(4) {
+			v = b.step(v)
+		}
+		if r.IntN(3) == 0 {
+			v = b.node("LeakyRelu", []*ir.Value{b.product(v, true)})
+		} else {
+			v = b.node("DequantizeLinear", []*ir.Value{v, scale, b.zeroOf(v)})
+		}
+		b.check(fmt.Sprint("chain ", seed), v, 0)
+	}
+}
+
+// Bytes as inputs and outputs of a graph, and between nodes without kernels.
+func TestByteEnds(t *testing.T) {
+	for seed := range uint64(40) {
+		b := &byteBuilder{newBuilder(t, seed), map[*ir.Value]int64{}}
+		e := b.byteType()
+		lo, hi := e.Range()
+		shape := []int{2, 1 + b.rand.IntN(20), 5, 6}
+		n, _ := tensor.NumElems(shape)
+		q := make([]int64, n)
+		for i := range q {
+			q[i] = lo + b.rand.Int64N(hi-lo+1)
+		}
+		b.in = []*tensor.Tensor{tensor.FromInt64s(e, q, shape...)}
+		x := b.Input("x", ir.TensorType(e, ir.Dims(shape...)...))
+		_, b.zeros[x] = b.zero(e)
+		y := b.step(x)
+		b.Output(x) // beside the result
+		b.check(fmt.Sprint("ends ", seed), y, 0)
+	}
+}
