@@ -39,6 +39,7 @@ type Report struct {
 	NotMeasured []string `json:"not_measured"` // what is unknown, each with its reason
 
 	Passes      []passes.StepResult `json:"passes"`
+	Training    any                 `json:"training,omitempty"` // of train: its curve
 	WallSeconds float64             `json:"wall_seconds"`
 }
 

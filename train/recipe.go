@@ -106,3 +106,10 @@ func (r *Recipe) Check() error {
 	}
 	return errors.Join(errs...)
 }
+
+// FineTune returns the recipe for training a trained network further.
+func FineTune() Recipe {
+	r := Default()
+	r.Epochs, r.Rate, r.Schedule, r.WarmUp = 5, 0.01, "cosine", 0.1
+	return r
+}

@@ -203,3 +203,12 @@ func freeBatch(g *ir.Graph) *ir.Graph {
 	}
 	return c
 }
+
+// Run returns the training of all weights of g as the recipe says.
+func (tr *Trainer) Run(name string, g *ir.Graph) *passes.TrainRun {
+	c := &tr.Recipe
+	return &passes.TrainRun{
+		Name: name, Graph: g, Params: Params(g, c.DecayAll), Epochs: c.Epochs,
+		WarmUp: c.WarmUp, WeightDecay: c.WeightDecay, TeacherWeight: c.TeacherWeight, Reestimate: c.Reestimate, KeepBest: c.KeepBest,
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"thriftc/ir/ops"
 	"thriftc/passes"
 	"thriftc/passes/all"
+	"thriftc/train"
 )
 
 // checkJSON is what `thriftc check --json` prints.
@@ -39,7 +40,7 @@ and nothing is written.`,
 			var steps []passes.Step
 			if recipeFile != "" {
 				var err error
-				if rec, err = readRecipe(recipeFile); err != nil {
+				if rec, err = readRecipe(recipeFile, train.Default()); err != nil {
 					return err
 				}
 				if steps, err = all.Table.Parse(rec.pipeline()); err != nil {

@@ -24,6 +24,7 @@ import (
 	"thriftc/passes"
 	"thriftc/passes/all"
 	"thriftc/report"
+	"thriftc/train"
 )
 
 const (
@@ -120,8 +121,11 @@ func makeRecipe(c *cobra.Command, o *compressOptions) (*recipe, []passes.Step, e
 	r := &recipe{Version: recipeVersion, Passes: []string{o.passes}, Format: o.format, Opset: o.opset, Seed: o.seed, CalibSamples: o.calibSamples}
 	if o.recipe != "" {
 		var err error
-		if r, err = readRecipe(o.recipe); err != nil {
+		if r, err = readRecipe(o.recipe, train.Default()); err != nil {
 			return nil, nil, err
+		}
+		if len(r.Passes) == 0 && !c.Flags().Changed("passes") {
+			return nil, nil, usageError("%s: passes: at least one pass is needed", o.recipe)
 		}
 	}
 	given := c.Flags().Changed

@@ -121,7 +121,7 @@ func newRoot() *cobra.Command {
 		return &exitError{exitUsage, err, fmt.Sprintf("'%s --help' lists the flags", c.CommandPath())}
 	})
 	root.AddCommand(
-		newCompress(), newEval(), newCompare(), newInspect(), newBench(), newRun(), newOpt(),
+		newCompress(), newTrain(), newEval(), newCompare(), newInspect(), newBench(), newRun(), newOpt(),
 		newCheck(), newGate(), newPasses(), newOps(), newVersion(),
 	)
 	for _, c := range root.Commands() {

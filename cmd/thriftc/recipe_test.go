@@ -2,11 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"thriftc/dataset"
+	"thriftc/train"
 )
 
 // The schema and the struct name the same keys.
@@ -15,23 +19,21 @@ func TestRecipeSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var schema struct{ Properties map[string]any }
-	if err := json.Unmarshal(data, &schema); err != nil {
-		t.Fatal(err)
+	type object struct{ Properties map[string]json.RawMessage }
+	check := func(name string, data []byte, typ reflect.Type) object {
+		var o object
+		if err := json.Unmarshal(data, &o); err != nil {
+			t.Fatal(err)
+		}
+		inSchema, inStruct := slices.Sorted(maps.Keys(o.Properties)), slices.Sorted(slices.Values(yamlKeys(typ)))
+		if !slices.Equal(inSchema, inStruct) {
+			t.Errorf("%s: schema has %v, struct has %v", name, inSchema, inStruct)
+		}
+		return o
 	}
-	var inSchema, inStruct []string
-	for k := range schema.Properties {
-		inSchema = append(inSchema, k)
-	}
-	for i := range reflect.TypeFor[recipe]().NumField() {
-		key, _, _ := strings.Cut(reflect.TypeFor[recipe]().Field(i).Tag.Get("yaml"), ",")
-		inStruct = append(inStruct, key)
-	}
-	slices.Sort(inSchema)
-	slices.Sort(inStruct)
-	if !slices.Equal(inSchema, inStruct) {
-		t.Errorf("schema has %v, struct has %v", inSchema, inStruct)
-	}
+	whole := check("recipe", data, reflect.TypeFor[recipe]())
+	training := check("train", whole.Properties["train"], reflect.TypeFor[train.Recipe]())
+	check("augment", training.Properties["augment"], reflect.TypeFor[dataset.Augment]())
 }
 
 func TestParseRecipe(t *testing.T) {
@@ -43,8 +45,13 @@ func TestParseRecipe(t *testing.T) {
 		{"thriftc: 1\npasses: [fold]\nmax_drop: .nan\n", "max_drop"},
 		{"thriftc: 1\npases: [fold]\n", "pases"},
 		{"thriftc: [", "line 1"},
+		{"thriftc: 1\ntrain: {epochs: 3, augment: {crop: 4}}\n", ""},
+		{"thriftc: 1\ntrain: {optimizer: best, rate: -1}\n", "rate is -1"},
+		{"thriftc: 1\ntrain: {speed: 3}\n", "unknown key \"speed\"; known are epochs, batch"},
+		{"thriftc: 1\ntrain: {augment: {crup: 3}}\n", "unknown key \"crup\"; known are crop, flip"},
+		{"thriftc: 1\ntrain:\n", "train: is empty"},
 	} {
-		_, err := parseRecipe([]byte(c.src))
+		_, err := parseRecipe([]byte(c.src), train.Default())
 		if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
 			t.Errorf("%q: got %v, want %q", c.src, err, c.err)
 		}
@@ -58,7 +65,7 @@ func TestRecipeRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := parseRecipe(data)
+	got, err := parseRecipe(data, train.Default())
 	if err != nil || !reflect.DeepEqual(got, r) {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -68,8 +75,8 @@ func FuzzRecipe(f *testing.F) {
 	f.Add([]byte("thriftc: 1\npasses: [fold, 'quantize{weight-bits=4}']\nmax_drop: 0.5\n"))
 	f.Add([]byte("a: &a [*a]"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := parseRecipe(data)
-		if err == nil && len(r.Passes) == 0 {
+		r, err := parseRecipe(data, train.Default())
+		if err == nil && len(r.Passes) == 0 && r.Train == nil {
 			t.Error("accepted a recipe without passes")
 		}
 	})

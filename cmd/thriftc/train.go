@@ -1,0 +1,342 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"thriftc/backends/interp"
+	"thriftc/backends/onnx"
+	"thriftc/dataset"
+	"thriftc/ir"
+	"thriftc/ir/onnxio"
+	"thriftc/ir/ops"
+	"thriftc/report"
+	"thriftc/train"
+	"thriftc/train/arch"
+)
+
+type trainOptions struct {
+	trainData, valData, evalData, recipe, teacher, output string
+
+	epochs      float64
+	budget      time.Duration
+	batch       int
+	rate        float64
+	seed        uint64
+	fromScratch bool
+	resume      bool
+	threads     int
+	asJSON      bool
+}
+
+const archPrefix = "arch:"
+
+func newTrain() *cobra.Command {
+	var o trainOptions
+	c := &cobra.Command{
+		Use:   "train MODEL.onnx|arch:NAME --train-data DESC.yaml -o OUT/",
+		Short: "Train a model, from a file or from scratch",
+		Long: `Train a model file further, or a named architecture from scratch, and write a
+folder with
+
+  model.onnx       the trained model
+  report.json      parameters, bytes, accuracy and time per image, before and after
+  recipe.yaml      repeats the run: thriftc train MODEL --recipe recipe.yaml …
+  log.jsonl        one line per evaluation
+  curve.svg, .png  loss and accuracy
+  checkpoints/     from which --resume goes on, bit for bit
+
+Architectures: ` + arch.Names() + `.
+Options stand in braces: arch:resnet20{width=32,shortcut=pad}.
+
+--eval-data is only reported on. --val-data, or where the recipe chooses by
+accuracy (keep_best, early_stop) a seeded 10 % of --train-data, is held out to
+choose by. With --time-budget the number of epochs is fixed once a step's time is
+measured; it is printed, and --epochs with it repeats the run. docs/training.md
+explains the recipe.`,
+		Example: `  thriftc train arch:resnet20 --train-data train.yaml --eval-data test.yaml --time-budget 45m -o out/
+  thriftc train model.onnx --train-data train.yaml --epochs 5 --teacher big.onnx -o out/`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return runTrain(c, args[0], &o) },
+	}
+	f := c.Flags()
+	f.StringVar(&o.trainData, "train-data", "", "data description: to train on")
+	f.StringVar(&o.valData, "val-data", "", "data description: to choose by, where the recipe chooses")
+	f.StringVar(&o.evalData, "eval-data", "", "data description: reported on, never used to choose")
+	f.StringVarP(&o.output, "output", "o", "", "folder to write")
+	f.StringVar(&o.recipe, "recipe", "", "recipe to follow; flags given beside it win")
+	f.Float64Var(&o.epochs, "epochs", 0, "how often to go through the data (default: the recipe's)")
+	f.DurationVar(&o.budget, "time-budget", 0, "train as many epochs as fit into this time, such as 45m")
+	f.IntVar(&o.batch, "batch", 0, "samples of a step (default: the recipe's)")
+	f.Float64Var(&o.rate, "rate", 0, "the largest learning rate (default: the recipe's)")
+	f.StringVar(&o.teacher, "teacher", "", "model to imitate besides the labels")
+	f.BoolVar(&o.fromScratch, "from-scratch", false, "draw the weights of the model file anew")
+	f.BoolVar(&o.resume, "resume", false, "go on from the last checkpoint in OUT")
+	f.Uint64Var(&o.seed, "seed", 0, "of all randomness")
+	f.BoolVar(&o.asJSON, "json", false, "print JSON lines, as where the output is no terminal: one per evaluation, then the report")
+	addThreads(c, &o.threads)
+	return c
+}
+
+// holdOutToChoose is the part of the training data that a recipe chooses by
+// without --val-data.
+const holdOutToChoose = 0.1
+
+// trainRecipe joins the defaults, the recipe file and the flags.
+func trainRecipe(c *cobra.Command, o *trainOptions, scratch bool, kind string) (*recipe, error) {
+	base := train.FineTune()
+	if scratch {
+		base = train.Default()
+	}
+	if kind == "cifar10" || kind == "cifar100" {
+		base.Augment = dataset.Augment{Crop: 4, Flip: true}
+	}
+	r := &recipe{Version: recipeVersion}
+	if o.recipe != "" {
+		var err error
+		if r, err = readRecipe(o.recipe, base); err != nil {
+			return nil, err
+		}
+	}
+	if r.Train == nil {
+		r.Train = &base
+	}
+	given := c.Flags().Changed
+	if given("seed") || o.recipe == "" {
+		r.Seed = o.seed
+	}
+	if given("epochs") {
+		r.Train.Epochs = o.epochs
+	}
+	if given("batch") {
+		r.Train.Batch = o.batch
+	}
+	if given("rate") {
+		r.Train.Rate = o.rate
+	}
+	err := r.Train.Check()
+	if given("time-budget") {
+		if o.budget <= 0 {
+			err = errors.Join(err, fmt.Errorf("--time-budget %v is no length of time", o.budget))
+		}
+		if !given("epochs") {
+			r.Train.Epochs = 0 // as many as fit
+		}
+	} else if r.Train.Epochs == 0 {
+		err = errors.Join(err, errors.New("epochs is 0: give --epochs or --time-budget"))
+	}
+	if err != nil {
+		return nil, &exitError{code: exitUsage, err: err}
+	}
+	return r, nil
+}
+
+// trainData is the data of a training.
+type trainData struct{ train, val, eval *dataset.Set }
+
+func openTrainData(o *trainOptions) (d trainData, err error) {
+	var errs []error
+	open := func(file string) *dataset.Set {
+		if file == "" {
+			return nil
+		}
+		s, err := dataset.Open(file)
+		if err == nil && !s.Labelled() {
+			err = fmt.Errorf("%s: there are no labels", file)
+		}
+		errs = append(errs, err)
+		return s
+	}
+	d.train, d.val, d.eval = open(o.trainData), open(o.valData), open(o.evalData)
+	return d, errors.Join(errs...)
+}
+
+// trainModel reads the model to train or builds it.
+func trainModel(c *cobra.Command, model string, o *trainOptions, d trainData, seed uint64) (*ir.Graph, error) {
+	name, isArch := strings.CutPrefix(model, archPrefix)
+	if !isArch {
+		g, err := readModel(model, c.ErrOrStderr())
+		if err == nil && o.fromScratch {
+			err = train.Reinitialize(g, seed)
+		}
+		return g, err
+	}
+	spec, err := arch.Parse(name)
+	if err != nil {
+		return nil, usageError("%w", err)
+	}
+	shapes, err := d.train.Shape()
+	if err != nil {
+		return nil, err
+	}
+	if len(shapes) != 1 || len(shapes[0]) != 3 || d.train.Preprocess().Layout == "nhwc" {
+		return nil, &exitError{exitFailed, fmt.Errorf("%s: %s takes pictures as channels, height, width; the records have shape %v", o.trainData, model, shapes), "see layout in docs/data.md"}
+	}
+	spec.Input, spec.Classes = shapes[0], max(len(d.train.Classes()), 2)
+	for i := range d.train.Len() {
+		spec.Classes = max(spec.Classes, d.train.Label(i)+1)
+	}
+	return arch.Build(spec, ops.Table(), seed)
+}
+
+func checkTrainFlags(model string, o *trainOptions) error {
+	var errs []error
+	if o.trainData == "" {
+		errs = append(errs, errors.New("--train-data is needed"))
+	}
+	if o.output == "" {
+		errs = append(errs, errors.New("-o is needed: the folder to write"))
+	} else if st, err := os.Stat(o.output); err == nil && !st.IsDir() {
+		errs = append(errs, fmt.Errorf("-o %s: is a file; give a folder", o.output))
+	}
+	if o.fromScratch && strings.HasPrefix(model, archPrefix) {
+		errs = append(errs, errors.New("--from-scratch is for model files; an architecture always is"))
+	}
+	if len(errs) > 0 {
+		return &exitError{code: exitUsage, err: errors.Join(errs...)}
+	}
+	return nil
+}
+
+func runTrain(c *cobra.Command, model string, o *trainOptions) error {
+	start := time.Now()
+	if err := checkTrainFlags(model, o); err != nil {
+		return err
+	}
+	data, err := openTrainData(o)
+	if err != nil {
+		return err
+	}
+	rec, err := trainRecipe(c, o, strings.HasPrefix(model, archPrefix) || o.fromScratch, data.train.Kind())
+	if err != nil {
+		return err
+	}
+	if data.val == nil && (rec.Train.KeepBest || rec.Train.EarlyStop > 0) {
+		if data.train, data.val, err = data.train.Split(rec.Seed, holdOutToChoose); err != nil {
+			return &exitError{exitFailed, fmt.Errorf("%s: %w", o.trainData, err), "give --val-data"}
+		}
+	}
+	g, err := trainModel(c, model, o, data, rec.Seed)
+	if err != nil {
+		return err
+	}
+	var teacher *ir.Graph
+	if o.teacher != "" {
+		if teacher, err = readModel(o.teacher, c.ErrOrStderr()); err != nil {
+			return err
+		}
+	}
+	ir.NewRewriter(g).SetMeta("thriftc.preprocess", data.train.Preprocess().String())
+	rep := &report.Report{
+		Version: version, Model: model, Command: commandLine(c, model), Seed: rec.Seed, Data: o.trainData, EvalData: o.evalData,
+		Preprocess: data.train.Preprocess().String(), BudgetMet: true,
+	}
+	log := slog.New(&lineHandler{w: c.ErrOrStderr(), warn: func(s string) { rep.Warnings = append(rep.Warnings, s) }})
+	before := g.Clone()
+	lines := &trainLog{c: c, dir: o.output, log: log, asJSON: o.asJSON}
+	bar := newProgress(c)
+	defer bar.Clear()
+	lines.clear = bar.Clear
+	tr := &train.Trainer{
+		Engine: interp.New(), Threads: o.threads, Seed: rec.Seed, Recipe: *rec.Train,
+		Data: data.train, Val: data.val, Eval: data.eval,
+		Dir: filepath.Join(o.output, "checkpoints"), Resume: o.resume,
+		Log: log, Progress: bar.Update, Point: lines.point,
+	}
+	run := tr.Run("train", g)
+	run.Teacher = teacher
+	if o.budget > 0 {
+		run.Time = o.budget - time.Since(start)
+	}
+	done, err := tr.Train(c.Context(), run)
+	bar.Clear()
+	if err != nil {
+		if errors.Is(err, context.Canceled) && lines.begun() {
+			log.Info("interrupted; the same command with --resume goes on from the last checkpoint")
+		}
+		return err
+	}
+	rec.Train.Epochs = done.Epochs
+	rep.Training = lines.points
+	return writeTrained(c, o, rec, rep, before, g, data, start, lines)
+}
+
+// writeTrained writes the artefact of a finished training.
+func writeTrained(c *cobra.Command, o *trainOptions, rec *recipe, rep *report.Report, before, after *ir.Graph, data trainData, start time.Time, lines *trainLog) error {
+	out, err := newOutput(o.output)
+	if err != nil {
+		return fmt.Errorf("-o %s cannot be written: %w", o.output, err)
+	}
+	defer out.discard()
+	beforeFile := rep.Model
+	if filepath.Ext(beforeFile) != ".onnx" { // built here: its file is as large as it would be
+		dir, err := os.MkdirTemp("", "thriftc-*")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		beforeFile = filepath.Join(dir, "model.onnx")
+		if err := onnx.Write(beforeFile, before, onnx.QDQ, onnxio.WriteOptions{}); err != nil {
+			return err
+		}
+	}
+	if err := onnx.Write(out.path("model.onnx"), after, onnx.QDQ, onnxio.WriteOptions{}); err != nil {
+		return err
+	}
+	written, err := onnxio.Read(out.path("model.onnx"), ops.Table())
+	if err != nil {
+		return fmt.Errorf("the written model cannot be read back: %w", err)
+	}
+	m := measurer{c: c, eval: data.eval, threads: o.threads, rep: rep}
+	if err := m.measure(before, written, beforeFile, out.path("model.onnx")); err != nil {
+		return err
+	}
+	rep.WallSeconds = time.Since(start).Seconds()
+	text, err := rec.encode(rep.Command)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(out.path("recipe.yaml"), text, 0o644); err != nil {
+		return err
+	}
+	if err := rep.Write(out.path("report.json")); err != nil {
+		return err
+	}
+	if err := lines.plot(out.path("curve")); err != nil {
+		return err
+	}
+	if err := out.commit(); err != nil {
+		return err
+	}
+	if o.asJSON || !isTerminal(c.OutOrStdout()) {
+		text, err := rep.Encode()
+		if err != nil {
+			return err
+		}
+		var line bytes.Buffer // after those of the epochs
+		if err := json.Compact(&line, text); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(c.OutOrStdout(), line.String())
+		return err
+	}
+	if err := rep.Table().Write(c.OutOrStdout(), true); err != nil {
+		return err
+	}
+	for _, s := range rep.NotMeasured {
+		fmt.Fprintln(c.OutOrStdout(), "not measured:", s)
+	}
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%g epochs in %v; written to %s: model.onnx, report.json, recipe.yaml, log.jsonl, curve.svg\n",
+		rec.Train.Epochs, time.Since(start).Round(time.Second), o.output)
+	return err
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"thriftc/atomicfile"
+	"thriftc/report"
+	"thriftc/train"
+)
+
+// trainLog writes down what a training reports at the ends of epochs.
+type trainLog struct {
+	c       *cobra.Command
+	dir     string
+	log     *slog.Logger
+	clear   func()
+	asJSON  bool
+	points  []train.Point
+	printed int
+}
+
+func (l *trainLog) begun() bool { return len(l.points) > 0 }
+
+// point writes the log as it stands and prints what is new.
+func (l *trainLog) point(_ string, curve []train.Point) {
+	l.points = curve
+	err := atomicfile.Write(filepath.Join(l.dir, "log.jsonl"), func(w io.Writer) error {
+		for _, p := range curve {
+			if err := json.NewEncoder(w).Encode(p); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		l.log.Warn("the log cannot be written: " + err.Error())
+	}
+	for _, p := range curve[min(l.printed, len(curve)):] {
+		out := l.c.OutOrStdout()
+		if l.asJSON || !isTerminal(out) {
+			if err := json.NewEncoder(out).Encode(p); err != nil {
+				l.log.Warn(err.Error())
+			}
+			continue
+		}
+		l.clear()
+		fmt.Fprintf(out, "epoch %5.4g   loss %.4f   train %5.2f %%%s%s   rate %.4g   %v\n", p.Epoch, p.Loss, 100*p.Accuracy,
+			percent("held-out", p.Val), percent("eval", p.Eval), p.Rate, time.Duration(p.Seconds*float64(time.Second)).Round(time.Second))
+	}
+	l.printed = len(curve)
+}
+
+func percent(name string, x *float64) string {
+	if x == nil {
+		return ""
+	}
+	return fmt.Sprintf("   %s %5.2f %%", name, 100**x)
+}
+
+// plot draws the curves to base.svg and base.png.
+func (l *trainLog) plot(base string) error {
+	if len(l.points) == 0 {
+		return nil
+	}
+	var epochs, loss, right []float64
+	sets := map[string]*report.Curve{"held-out": {Name: "held-out"}, "eval": {Name: "eval"}}
+	add := func(name string, epoch float64, x *float64) {
+		if x != nil {
+			c := sets[name]
+			c.X, c.Y = append(c.X, epoch), append(c.Y, 100**x)
+		}
+	}
+	for _, p := range l.points {
+		epochs, loss, right = append(epochs, p.Epoch), append(loss, p.Loss), append(right, 100*p.Accuracy)
+		add("held-out", p.Epoch, p.Val)
+		add("eval", p.Epoch, p.Eval)
+	}
+	accuracy := report.Panel{Title: "accuracy", XLabel: "epoch", YLabel: "top-1 in %", Curves: []report.Curve{{Name: "train (augmented)", X: epochs, Y: right}}}
+	for _, name := range []string{"held-out", "eval"} {
+		if len(sets[name].X) > 0 {
+			accuracy.Curves = append(accuracy.Curves, *sets[name])
+		}
+	}
+	return report.WritePlot(base, report.Panel{Title: "loss", XLabel: "epoch", YLabel: "loss", Curves: []report.Curve{{Name: "train", X: epochs, Y: loss}}}, accuracy)
+}
