@@ -66,8 +66,6 @@ func parseRecipe(data []byte, base train.Recipe) (*recipe, error) {
 	var errs []error
 	if given.Train == nil {
 		r.Train = nil
-	} else if r.Train == nil {
-		errs = append(errs, errors.New("train: is empty"))
 	} else if err := r.Train.Check(); err != nil {
 		errs = append(errs, fmt.Errorf("train: %w", err))
 	}

@@ -49,7 +49,7 @@ func TestParseRecipe(t *testing.T) {
 		{"thriftc: 1\ntrain: {optimizer: best, rate: -1}\n", "rate is -1"},
 		{"thriftc: 1\ntrain: {speed: 3}\n", "unknown key \"speed\"; known are epochs, batch"},
 		{"thriftc: 1\ntrain: {augment: {crup: 3}}\n", "unknown key \"crup\"; known are crop, flip"},
-		{"thriftc: 1\ntrain:\n", "train: is empty"},
+		{"thriftc: 1\ntrain:\n", "passes: at least one pass is needed, or train"},
 	} {
 		_, err := parseRecipe([]byte(c.src), train.Default())
 		if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
