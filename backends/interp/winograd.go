@@ -57,12 +57,13 @@ func winoWeights(w []float32, oc, ic, threads int) []float32 {
 	for t := range threads {
 		done.Go(func() {
 			for b := blocks * t / threads; b < blocks*(t+1)/threads; b++ {
+				var lanes [simd.WinoResults][simd.Block]float32 // out is far apart: it is written in whole blocks
 				for i := range ic {
 					for l := range min(simd.Block, oc-b*simd.Block) {
-						u := simd.WinoKernel(w[((b*simd.Block+l)*ic+i)*9:][:9])
-						for r := range u {
-							out[((r*blocks+b)*ic+i)*simd.Block+l] = u[r]
-						}
+						simd.WinoKernel(&lanes, l, w[((b*simd.Block+l)*ic+i)*9:])
+					}
+					for r := range lanes {
+						copy(out[((r*blocks+b)*ic+i)*simd.Block:], lanes[r][:])
 					}
 				}
 			}

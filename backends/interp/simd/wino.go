@@ -26,35 +26,29 @@ const (
 // WinoResults is how many products a tile takes.
 const WinoResults = 36
 
-// WinoKernel returns G·g·Gᵀ of a 3×3 kernel, row by row, computed in float64
-// and rounded once.
-func WinoKernel(g []float32) (u [WinoResults]float32) {
+// WinoKernel puts G·g·Gᵀ of a 3×3 kernel into column at of u, row by row,
+// computed in float64 and rounded once.
+func WinoKernel(u *[WinoResults][Block]float32, at int, g []float32) {
+	g = g[:9]
 	var half [6][3]float64
 	for j := range 3 {
-		c := kernelColumn(float64(g[j]), float64(g[3+j]), float64(g[6+j]))
-		for i, v := range c {
-			half[i][j] = v
-		}
+		half[0][j], half[1][j], half[2][j], half[3][j], half[4][j], half[5][j] = kernelColumn(float64(g[j]), float64(g[3+j]), float64(g[6+j]))
 	}
-	for i, h := range half {
-		for j, v := range kernelColumn(h[0], h[1], h[2]) {
-			u[6*i+j] = float32(v)
-		}
+	for i := range half {
+		h, r := &half[i], u[6*i:][:6]
+		a, b, c, d, e, f := kernelColumn(h[0], h[1], h[2])
+		r[0][at], r[1][at], r[2][at], r[3][at], r[4][at], r[5][at] = float32(a), float32(b), float32(c), float32(d), float32(e), float32(f)
 	}
-	return u
 }
 
-// kernelColumn returns G·(x, y, z): the polynomial x + y·t + z·t² at the
-// points, each divided by the product of the point's distances from the others.
-func kernelColumn(x, y, z float64) [6]float64 {
-	at := func(square, point float64) (plus, minus float64) {
-		even, odd := x+float64(z*square), float64(y*point)
-		return even + odd, even - odd
-	}
-	const nearA, nearB = 2 * squareA * (squareA - squareB), 2 * squareB * (squareB - squareA)
-	a, a1 := at(squareA, pointA)
-	b, b1 := at(squareB, pointB)
-	return [6]float64{x / product, a / nearA, a1 / nearA, b / nearB, b1 / nearB, z}
+// kernelColumn returns G·(x, y, z): the polynomial x + y·t + z·t² at the points 0, a, −a, b,
+// −b and ∞, each times the reciprocal of the product of the point's distances from the others.
+func kernelColumn(x, y, z float64) (zero, a, a1, b, b1, infinite float64) {
+	const farA, farB = 1 / (2 * squareA * (squareA - squareB)), 1 / (2 * squareB * (squareB - squareA))
+	even, odd := x+float64(z*squareA), float64(y*pointA)
+	a, a1 = (even+odd)*farA, (even-odd)*farA
+	even, odd = x+float64(z*squareB), float64(y*pointB)
+	return x * (1 / product), a, a1, (even + odd) * farB, (even - odd) * farB, z
 }
 
 // WinoIn computes Bᵀ·d·B for the windows of some tiles beside each other, 16
