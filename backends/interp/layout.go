@@ -131,6 +131,10 @@ func (a *arranger) place(u unit) {
 			a.slots[k].of, a.slots[k].exact = a.root(s.in[0]), true
 			s.out = append(s.out, k)
 		case u.kind == computed:
+			given := given
+			if len(u.out) > 1 && v.Type.Rank() == 1 { // beside a value with channels
+				given = plain
+			}
 			k := a.hold(v, given.layout, inArena)
 			a.slots[k].exact = given.exact
 			s.out = append(s.out, k)

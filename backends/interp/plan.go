@@ -104,6 +104,8 @@ type worker struct {
 	stage   simd.Tile    // of a stage that follows it
 	bytes   simd.ByteRow // of results in bytes
 	mux     simd.Mux
+	lanes   simd.Lanes
+	outer   simd.Outer
 	scratch []float32
 	offsets []int
 	wino    winoWork

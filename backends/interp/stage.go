@@ -130,6 +130,13 @@ func stageOf(s *simd.Set, n *ir.Node, v *ir.Value) (stage, bool) {
 		return normStage(s, n, shape)
 	case "thriftc.Quant":
 		return quantStage(s, n, v, shape)
+	case "thriftc.ReluGrad":
+		if n.In[0] != v || n.In[1] == v || n.In[1].HasData() || !n.In[1].Type.Equal(v.Type) {
+			return stage{}, false
+		}
+		return stage{other: n.In[1], flat: true, rows: func(rowKind) apply {
+			return func(_ *worker, row, other []float32, _ int) { s.Mask(row, row, other) }
+		}}, true
 	}
 	if f := functionOf(s, n); f != nil {
 		return flatStage(f), true

@@ -31,6 +31,9 @@ type source struct {
 	stages  []stage                         // those that belong to the node itself, such as a bias
 	flat    bool                            // only flat stages may follow
 	arrange func(lies []int) ([]want, want) // as of a unit, for in
+	more    []*ir.Value                     // vectors that are computed beside the value
+	// makeMore is make for a source with more, whose views follow that of the value.
+	makeMore func(in, out []*view, stages []stage, others []*view, s *step) []phase
 	// make returns the work; others are the operands of those stages that have one, and lie as out does.
 	make func(in []*view, out *view, stages []stage, others []*view, s *step) []phase
 }
@@ -46,6 +49,16 @@ var sources = map[string]func(x *executable, n *ir.Node) (source, bool){
 	"MatMul":            matmulSource,
 	"MaxPool":           poolSource,
 	"thriftc.MuxConv":   muxSource,
+
+	"thriftc.AveragePoolGrad": averageGradSource,
+	"thriftc.ConvGradInput":   gradInputSource,
+	"thriftc.MaxPoolGrad":     maxGradSource,
+}
+
+// widerSources are sources for nodes with several outputs.
+var widerSources = map[string]func(x *executable, n *ir.Node) (source, bool){
+	"thriftc.BatchNormTrain":     normTrainSource,
+	"thriftc.BatchNormTrainGrad": normGradSource,
 }
 
 // units chooses how each node of g is computed, in the order of execution.
@@ -64,6 +77,43 @@ func units(x *executable, g *ir.Graph) []unit {
 			out = append(out, u)
 		}
 	}
+	return inOrder(out)
+}
+
+// inOrder puts off units that need what a later one computes: one that computes several
+// values stands where the last node fused into it stood.
+func inOrder(list []unit) []unit {
+	missing := map[*ir.Value]bool{}
+	for _, u := range list {
+		for _, v := range u.out {
+			missing[v] = true
+		}
+	}
+	var out, waiting []unit
+	take := func(u unit) bool {
+		if slices.ContainsFunc(u.in, func(v *ir.Value) bool { return v != nil && missing[v] }) {
+			return false
+		}
+		for _, v := range u.out {
+			delete(missing, v)
+		}
+		out = append(out, u)
+		return true
+	}
+	for _, u := range list {
+		if !take(u) {
+			waiting = append(waiting, u)
+			continue
+		}
+		for i := 0; i < len(waiting); {
+			if take(waiting[i]) {
+				waiting = slices.Delete(waiting, i, i+1)
+				i = 0
+			} else {
+				i++
+			}
+		}
+	}
 	return out
 }
 
@@ -77,6 +127,9 @@ func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node
 		return unit{node: n, name: "view", kind: viewed, in: n.In[:1], out: n.Out}, n
 	}
 	if u, ok := moveUnit(n); ok {
+		return u, n
+	}
+	if u, ok := gradWeightUnit(x, n); ok {
 		return u, n
 	}
 	src, ok := sourceOf(x, n)
@@ -112,7 +165,7 @@ func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node
 
 // unit makes a unit of a source and the stages that follow it.
 func (src *source) unit(n *ir.Node, fused []*ir.Node, out []*ir.Value, stages []stage) unit {
-	u := unit{node: n, fused: fused, name: src.name, kind: computed, in: slices.Concat(src.in, operandsOf(stages)), out: out}
+	u := unit{node: n, fused: fused, name: src.name, kind: computed, in: slices.Concat(src.in, operandsOf(stages)), out: slices.Concat(out[:1], src.more)}
 	u.arrange = func(lies []int) ([]want, want) {
 		wants, out := slices.Repeat([]want{plain}, len(src.in)), plain
 		if src.arrange != nil {
@@ -124,6 +177,9 @@ func (src *source) unit(n *ir.Node, fused []*ir.Node, out []*ir.Value, stages []
 		return wants, out
 	}
 	u.make = func(in, out []*view, s *step) []phase {
+		if src.makeMore != nil {
+			return src.makeMore(in[:len(src.in)], out, stages, in[len(src.in):], s)
+		}
 		return src.make(in[:len(src.in)], out[0], stages, in[len(src.in):], s)
 	}
 	return u
@@ -132,6 +188,9 @@ func (src *source) unit(n *ir.Node, fused []*ir.Node, out []*ir.Value, stages []
 func sourceOf(x *executable, n *ir.Node) (source, bool) {
 	if src, ok := byteSource(x, n); ok {
 		return src, true
+	}
+	if f := widerSources[n.Op.Name]; f != nil {
+		return f(x, n)
 	}
 	if len(n.Out) != 1 || n.Out[0].Type.Elem != tensor.F32 {
 		return source{}, false

@@ -133,16 +133,21 @@ func (w *Window) resolve(n *ir.Node, in []int) error {
 	return nil
 }
 
-// WindowOf returns the geometry of a Conv or pooling node whose input and
-// kernel have static shapes.
+// WindowOf returns the geometry of a Conv or pooling node, or of a gradient of one, whose
+// input and kernel have static shapes.
 func WindowOf(n *ir.Node) (*Window, error) {
-	x, ok := n.In[0].Type.Static()
+	input := n.In[0]
+	switch n.Op.Name {
+	case "thriftc.ConvGradInput", "thriftc.AveragePoolGrad", "thriftc.MaxPoolGrad":
+		input = n.Out[0]
+	}
+	x, ok := input.Type.Static()
 	if !ok || len(x) < 3 {
-		return nil, fmt.Errorf("%s %s: input is %v, expected a static shape with spatial dimensions", n.Op.Name, n.Label(), n.In[0].Type)
+		return nil, fmt.Errorf("%s %s: input is %v, expected a static shape with spatial dimensions", n.Op.Name, n.Label(), input.Type)
 	}
 	var kernel []int
 	switch n.Op.Name {
-	case "Conv", "ConvInteger", "thriftc.QConv":
+	case "Conv", "ConvInteger", "thriftc.QConv", "thriftc.ConvGradInput":
 		k, ok := n.In[1].Type.Static()
 		if !ok || len(k) < 3 {
 			return nil, fmt.Errorf("%s %s: the kernel is %v, expected a static shape", n.Op.Name, n.Label(), n.In[1].Type)

@@ -1,0 +1,406 @@
+package interp
+
+import (
+	"unsafe"
+
+	"thriftc/backends/interp/simd"
+	"thriftc/ir"
+	"thriftc/ir/ops"
+	"thriftc/ir/tensor"
+)
+
+// gradWindow returns the geometry of a convolution's gradient, dx being like the
+// convolution's input and dy like its output; false where no kernel computes it.
+func gradWindow(n *ir.Node, x, dy *ir.Value) (*window, bool) {
+	if !staticOuts(n) || n.Out[0].Type.Rank() != 4 && n.Out[0].Type.Rank() != 3 || elements(x) == 0 || elements(dy) == 0 {
+		return nil, false
+	}
+	g, err := ops.WindowOf(n)
+	if err != nil || len(g.Kernel) != 2 {
+		return nil, false
+	}
+	xs, ys := staticShape(x), staticShape(dy)
+	w := &window{
+		n: xs[0], ic: xs[1], ih: g.In[0], iw: g.In[1], oc: ys[1], oh: g.Out[0], ow: g.Out[1],
+		kh: g.Kernel[0], kw: g.Kernel[1], sh: g.Stride[0], sw: g.Stride[1], dh: g.Dilation[0], dw: g.Dilation[1],
+		top: g.PadLo[0], left: g.PadLo[1], groups: n.Int("group"),
+	}
+	halo := w.halo()
+	if w.groups != 1 && !w.depthwise() || !smallEnough(w.ih+halo.top+halo.bottom, w.iw+halo.left+halo.right, w.ic) {
+		return nil, false
+	}
+	return w, true
+}
+
+// gradWeight is ConvGradWeight.
+type gradWeight struct {
+	*window
+	set *simd.Set
+}
+
+// gradWeightUnit computes ConvGradWeight, in blocks of channels.
+func gradWeightUnit(x *executable, n *ir.Node) (unit, bool) {
+	if n.Op.Name != "thriftc.ConvGradWeight" {
+		return unit{}, false
+	}
+	w, ok := gradWindow(n, n.In[0], n.In[1])
+	if !ok {
+		return unit{}, false
+	}
+	c := &gradWeight{w, x.set}
+	halo := w.halo()
+	halo.block = simd.Block
+	return unit{
+		node: n, name: "conv weight gradient", kind: computed, in: n.In, out: n.Out, make: c.phases,
+		arrange: func([]int) ([]want, want) { return []want{{layout: halo}, {layout: blocked}}, plain },
+	}, true
+}
+
+// outerRows is how many rows of dY meet all taps before the next ones, so that they
+// stay in the first-level cache.
+const outerRows = 4
+
+// phases implements unit.make. For each group of images, block of output channels and block
+// of input channels a task adds up a tile for each tap, one vector of output channels for each
+// input channel; then the groups' tiles are added in order.
+func (c *gradWeight) phases(in, out []*view, s *step) []phase {
+	x, dy, dw := in[0], in[1], out[0]
+	taps := c.kh * c.kw
+	mb, cb := dy.groups(), x.groups()
+	per := simd.Block // input channels of a block
+	if c.depthwise() {
+		cb, per = 1, 1
+	}
+	tile := per * simd.Block
+	size := mb * cb * taps * tile
+	parts := s.temp([]int{imageGroups * size}, planar)
+	collect := phase{imageGroups * mb * cb, func(w *worker, i int) {
+		g, b := i/(mb*cb), i%(mb*cb)
+		dst := parts.data[g*size+b*taps*tile:][:taps*tile]
+		clear(dst)
+		lo, hi := g*c.n/imageGroups, (g+1)*c.n/imageGroups
+		for n := lo; n < hi; n++ {
+			if c.depthwise() {
+				c.addLanes(w, dst, x, dy, n, b)
+			} else {
+				c.add(w, dst, x, dy, n, b/cb, b%cb)
+			}
+		}
+	}}
+	join := phase{mb * cb, func(w *worker, b int) {
+		acc := parts.data[b*taps*tile:][:taps*tile]
+		for g := 1; g < imageGroups; g++ {
+			c.set.Add(acc, acc, parts.data[g*size+b*taps*tile:][:taps*tile])
+		}
+		m0, c0 := b/cb*simd.Block, b%cb*per
+		icg := c.ic / c.groups
+		for t := range taps {
+			for i := range min(per, icg-c0) {
+				v := acc[(t*per+i)*simd.Block:][:simd.Block]
+				for m := m0; m < min(m0+simd.Block, c.oc); m++ {
+					dw.data[(m*icg+c0+i)*taps+t] = v[m-m0]
+				}
+			}
+		}
+	}}
+	return []phase{collect, join}
+}
+
+// add adds the products of an image.
+func (c *gradWeight) add(w *worker, dst []float32, x, dy *view, n, m, g int) {
+	count := min(simd.Block, c.ic-g*simd.Block)
+	most := c.set.OuterMost()
+	o := &w.outer
+	*o = simd.Outer{Cols: c.ow, XPixel: 4 * c.sw * x.block, XRow: 4 * c.sh * x.row, WRow: 4 * dy.row}
+	for y := 0; y < c.oh; y += outerRows {
+		o.Rows = min(outerRows, c.oh-y)
+		o.W = pointer(dy, n, m, y)
+		for i := range c.kh {
+			for j := range c.kw {
+				from := x.at(n, g, y*c.sh-c.top+i*c.dh) + (j*c.dw-c.left)*x.block
+				to := dst[(i*c.kw+j)*simd.Block*simd.Block:]
+				for k := 0; k < count; k += most {
+					o.X, o.Y = x.ptr(from+k), unsafe.Pointer(&to[k*simd.Block])
+					c.set.Outer(min(most, count-k), o)
+				}
+			}
+		}
+	}
+}
+
+// addLanes adds the products of an image where each output channel has its own input channel.
+func (c *gradWeight) addLanes(w *worker, dst []float32, x, dy *view, n, g int) {
+	most := c.set.OuterMost()
+	if c.dw > 1 { // neighbouring taps are no neighbours in memory
+		most = 1
+	}
+	o := &w.outer
+	*o = simd.Outer{Cols: c.ow, XPixel: 4 * c.sw * x.block, XRow: 4 * c.sh * x.row, WRow: 4 * dy.row}
+	for y := 0; y < c.oh; y += outerRows {
+		o.Rows = min(outerRows, c.oh-y)
+		o.W = pointer(dy, n, g, y)
+		for i := range c.kh {
+			for j := 0; j < c.kw; j += most {
+				from := x.at(n, g, y*c.sh-c.top+i*c.dh) + (j*c.dw-c.left)*x.block
+				o.X, o.Y = x.ptr(from), unsafe.Pointer(&dst[(i*c.kw+j)*simd.Block])
+				c.set.OuterLanes(min(most, c.kw-j), o)
+			}
+		}
+	}
+}
+
+// gradInput is ConvGradInput: for every phase of the input's positions modulo the strides a
+// convolution of dY with those taps of the kernel that meet it, from the last to the first.
+type gradInput struct {
+	x      *executable
+	w      *window // of the convolution
+	phases []gradPhase
+}
+
+// gradPhase is the input's positions py + q·stride, px + …, and the convolution over dY that
+// computes them.
+type gradPhase struct {
+	window
+	py, px int
+	ty, tx int // the first taps that meet them; the others are strides further
+}
+
+// gradInputSource is ConvGradInput without dilation.
+func gradInputSource(x *executable, n *ir.Node) (source, bool) {
+	w, ok := gradWindow(n, n.Out[0], n.In[0])
+	if !ok || w.dh != 1 || w.dw != 1 || n.In[1].HasData() && !finite(n.In[1].Data.Float32s()) {
+		return source{}, false
+	}
+	c := &gradInput{x: x, w: w}
+	for py := range min(w.sh, w.ih) {
+		for px := range min(w.sw, w.iw) {
+			ty, ky, top, q := phaseOf(py, w.sh, w.kh, w.top, w.ih)
+			tx, kx, left, r := phaseOf(px, w.sw, w.kw, w.left, w.iw)
+			c.phases = append(c.phases, gradPhase{window{
+				n: w.n, ic: w.oc, ih: w.oh, iw: w.ow, oc: w.ic, oh: q, ow: r, kh: ky, kw: kx,
+				sh: 1, sw: 1, dh: 1, dw: 1, top: top, left: left, groups: w.groups,
+			}, py, px, ty, tx})
+		}
+	}
+	return source{in: n.In, name: "conv input gradient", arrange: c.arrange, make: c.make}, true
+}
+
+// phaseOf returns for positions p, p + stride, … of an input of some size, of which there are
+// count: the first tap that meets them, how many do, and the padding before dY.
+func phaseOf(p, stride, kernel, pad, size int) (first, taps, before, count int) {
+	first = (p + pad) % stride
+	if first < kernel {
+		taps = (kernel-1-first)/stride + 1
+	}
+	return first, taps, max(taps, 1) - 1 - (p+pad-first)/stride, (size - p + stride - 1) / stride
+}
+
+// arrange implements source.arrange.
+func (c *gradInput) arrange([]int) ([]want, want) {
+	l := blocked
+	for i := range c.phases {
+		h := c.phases[i].halo()
+		l = l.widest(layout{top: h.top, left: h.left, bottom: h.bottom, right: h.right})
+	}
+	return []want{{layout: l}, plain}, want{layout: blocked}
+}
+
+func (c *gradInput) make(in []*view, out *view, stages []stage, others []*view, s *step) []phase {
+	if out.size == 0 {
+		return nil
+	}
+	dy, from := in[0], in[1]
+	whole := len(c.phases) == 1
+	var packs, work []phase
+	for i := range c.phases {
+		p := &c.phases[i]
+		groups, rows, k := p.weightRows()
+		blocks := groups * blocksOf(rows)
+		weights := s.temp([]int{blocks * k * simd.Block}, planar)
+		packs = append(packs, phase{blocks, func(_ *worker, b int) { c.pack(p, weights.data[b*k*simd.Block:], from.data, b) }})
+		w := p.window
+		if !whole && w.linear() {
+			w.ih++ // the output's pixels do not follow each other
+		}
+		add := (*view)(nil)
+		var st store
+		if whole {
+			st = atStore(stages, others, w.oc, inBlock, simd.Bias|simd.Norm|simd.Add|simd.Clamp)
+			add = st.add
+		}
+		t := w.tiles(c.x.set, dy, out, add, weights, c.x.pool.workers)
+		if whole {
+			t.finish(st, out)
+		} else {
+			t.y.at += (p.py*out.row + p.px*out.block) * out.bytes
+			t.y.row *= c.w.sh
+			t.y.pixel *= c.w.sw
+			t.proto.YDist = t.y.pixel
+		}
+		work = append(work, t.phase())
+	}
+	if !whole && (len(stages) > 0 || out.halo()) {
+		after := bind(stages, inBlock, others)
+		work = append(work, rowTasks(out, 1, func(w *worker, n, g, y int) {
+			finish(w, after, out, n, g, y, 0, out.w*out.block)
+		})...)
+	}
+	return append(packs, work...)
+}
+
+// pack writes block b of a phase's weights: lanes are the convolution's input channels, and
+// taps run from the last to the first.
+func (c *gradInput) pack(p *gradPhase, dst, from []float32, b int) {
+	w := c.w
+	outs := w.oc
+	if w.depthwise() {
+		outs = 1
+	}
+	for m := range outs {
+		for i := range p.kh {
+			for j := range p.kw {
+				tap := (p.ty+(p.kh-1-i)*w.sh)*w.kw + p.tx + (p.kw-1-j)*w.sw
+				v := dst[((m*p.kh+i)*p.kw+j)*simd.Block:][:simd.Block]
+				for l := range v {
+					ch := b*simd.Block + l
+					switch {
+					case ch >= w.ic:
+						v[l] = 0
+					case w.depthwise():
+						v[l] = from[ch*w.kh*w.kw+tap]
+					default:
+						v[l] = from[(m*w.ic+ch)*w.kh*w.kw+tap]
+					}
+				}
+			}
+		}
+	}
+}
+
+// averageGradSource is AveragePoolGrad, in blocks of channels.
+func averageGradSource(x *executable, n *ir.Node) (source, bool) {
+	g, ok := poolGradWindow(n, n.In[0])
+	if !ok {
+		return source{}, false
+	}
+	withPad := n.Int("count_include_pad") != 0
+	return poolGradSource(n.In, g, func(dx, dy *view, _ *view, n, g int, w *ops.Window) {
+		for oy := range w.Out[0] {
+			y0, y1, fromY, inY := span(w, 0, oy)
+			for ox := range w.Out[1] {
+				x0, x1, fromX, inX := span(w, 1, ox)
+				count := (y1 - y0) * (x1 - x0)
+				if withPad {
+					count = inY * inX
+				}
+				var v [simd.Block]float32
+				for l, d := range vectorOf(dy, n, g, oy, ox) {
+					v[l] = d / float32(max(count, 1))
+				}
+				for i := y0; i < y1; i++ {
+					for j := x0; j < x1; j++ {
+						to := vectorOf(dx, n, g, fromY+i*w.Dilation[0], fromX+j*w.Dilation[1])
+						for l := range to {
+							to[l] += v[l]
+						}
+					}
+				}
+			}
+		}
+	}), true
+}
+
+// maxGradSource is MaxPoolGrad, in blocks of channels.
+func maxGradSource(x *executable, n *ir.Node) (source, bool) {
+	g, ok := poolGradWindow(n, n.In[0])
+	if !ok {
+		return source{}, false
+	}
+	return poolGradSource(n.In, g, func(dx, dy, x *view, n, g int, w *ops.Window) {
+		for oy := range w.Out[0] {
+			y0, y1, fromY, _ := span(w, 0, oy)
+			for ox := range w.Out[1] {
+				x0, x1, fromX, _ := span(w, 1, ox)
+				var best [simd.Block]float32
+				var at [simd.Block]int
+				first := true
+				for i := y0; i < y1; i++ {
+					for j := x0; j < x1; j++ {
+						py, px := fromY+i*w.Dilation[0], fromX+j*w.Dilation[1]
+						for l, v := range vectorOf(x, n, g, py, px) {
+							if first || v > best[l] {
+								best[l], at[l] = v, dx.at(n, g, py)+px*simd.Block+l
+							}
+						}
+						first = false
+					}
+				}
+				if first {
+					continue
+				}
+				for l, d := range vectorOf(dy, n, g, oy, ox) {
+					dx.data[at[l]] += d
+				}
+			}
+		}
+	}), true
+}
+
+// poolGradWindow returns the geometry of the gradient of a pooling with two spatial dimensions.
+func poolGradWindow(n *ir.Node, dy *ir.Value) (*ops.Window, bool) {
+	if !staticOuts(n) || n.Out[0].Type.Rank() != 4 || dy.Type.Elem != tensor.F32 {
+		return nil, false
+	}
+	g, err := ops.WindowOf(n)
+	return g, err == nil
+}
+
+// poolGradSource computes the gradient of a pooling plane by plane.
+func poolGradSource(in []*ir.Value, g *ops.Window, plane func(dx, dy, x *view, n, g int, w *ops.Window)) source {
+	return source{
+		in: in, name: "pool gradient",
+		arrange: func(lies []int) ([]want, want) {
+			wants := make([]want, len(in))
+			for i := range wants {
+				wants[i] = want{layout: blocked}
+			}
+			return wants, want{layout: blocked}
+		},
+		make: func(in []*view, out *view, stages []stage, others []*view, _ *step) []phase {
+			after := bind(stages, inBlock, others)
+			return []phase{{out.n * out.groups(), func(w *worker, i int) {
+				n, c := i/out.groups(), i%out.groups()
+				for y := range out.h {
+					clear(out.line(n, c, y))
+				}
+				plane(out, in[0], in[len(in)-1], n, c, g)
+				for y := range out.h {
+					finish(w, after, out, n, c, y, 0, out.w*out.block)
+				}
+				out.clearHalo(n, c, 0, out.h)
+			}}}
+		},
+	}
+}
+
+// vectorOf returns the channels of a pixel.
+func vectorOf(v *view, n, g, y, x int) []float32 {
+	return v.data[v.at(n, g, y)+x*simd.Block:][:simd.Block]
+}
+
+// span returns the taps of a window along a dimension that lie in the input, where tap 0 lies,
+// and how many taps lie in the padded input.
+func span(w *ops.Window, dim, at int) (lo, hi, from, padded int) {
+	from = at*w.Stride[dim] - w.PadLo[dim]
+	d := w.Dilation[dim]
+	inside := func(end int) int {
+		if end <= from {
+			return 0
+		}
+		return min(w.Kernel[dim], (end-1-from)/d+1)
+	}
+	if from < 0 {
+		lo = min((-from+d-1)/d, w.Kernel[dim])
+	}
+	return lo, max(lo, inside(w.In[dim])), from, inside(w.In[dim] + w.PadHi[dim])
+}

@@ -1,0 +1,125 @@
+package interp
+
+import (
+	"fmt"
+	"testing"
+
+	"thriftc/backends"
+	"thriftc/backends/interp/simd"
+	"thriftc/ir"
+	"thriftc/ir/ops"
+)
+
+// checkAll compares the engine with the reference on all of the values, for all
+// kernels; others is how many nodes the engine leaves to their operators.
+func (b *builder) checkAll(what string, others int, values ...*ir.Value) {
+	b.t.Helper()
+	for _, v := range values {
+		b.Output(v)
+	}
+	g := b.Graph()
+	want, err := ir.Eval(b.t.Context(), g, b.in)
+	if err != nil {
+		b.t.Fatalf("%s: %v", what, err)
+	}
+	for i, s := range simd.All() {
+		x, err := New().Compile(b.t.Context(), g, backends.Options{Threads: 1 + i, Kernel: s.Name, NoWinograd: true})
+		if err != nil {
+			b.t.Fatalf("%s: %v", what, err)
+		}
+		for range 2 { // the second time with memory that has been used
+			got, err := x.Run(b.t.Context(), b.in)
+			if err != nil {
+				b.t.Fatalf("%s: %v", what, err)
+			}
+			for j := range want {
+				sameBits(b.t, fmt.Sprintf("%s %s output %d", s.Name, what, j), got[j].Float32s(), want[j].Float32s())
+			}
+		}
+		left := 0
+		for _, s := range x.(*executable).plans[0].steps {
+			if s.kind == evaluated {
+				left++
+			}
+		}
+		if left != others {
+			b.t.Errorf("%s: %d nodes are left to their operators, want %d", what, left, others)
+		}
+		x.Close()
+	}
+}
+
+// gradients returns those of all inputs of the builder with respect to y, weighted by another
+// input. The engine leaves one node to its operator: the product with the ones that gradients start from.
+func (b *builder) gradients(y *ir.Value) []*ir.Value {
+	b.t.Helper()
+	wrt := b.Graph().Inputs
+	shape, _ := y.Type.Static()
+	y = b.node("Mul", []*ir.Value{y, b.data(shape...)})
+	grads, err := ops.Gradients(b.Rewriter, y, wrt, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return grads
+}
+
+func TestConvGradients(t *testing.T) {
+	for seed := range uint64(24) {
+		b := newBuilder(t, seed)
+		r := b.rand
+		kh, kw := 1+r.IntN(4), 1+r.IntN(4)
+		ic, oc, group := 1+r.IntN(40), 1+r.IntN(40), 1
+		if seed%4 == 3 {
+			oc, group = ic, ic
+			if ic == 1 {
+				continue
+			}
+		}
+		stride, pad := 1+r.IntN(2), []int{r.IntN(kh), r.IntN(kw), r.IntN(kh), r.IntN(kw)}
+		x := b.data(1+r.IntN(18), ic, 4+r.IntN(9), 4+r.IntN(9))
+		w := b.data(oc, ic/group, kh, kw)
+		y := b.node("Conv", []*ir.Value{x, w}, "strides", []int{stride, 1 + r.IntN(3)}, "pads", pad, "group", group)
+		b.checkAll(fmt.Sprint("seed ", seed), 1, b.gradients(y)...)
+	}
+}
+
+func TestNormGradients(t *testing.T) {
+	for seed, shape := range [][]int{{9, 16, 6, 5}, {3, 40, 4, 4}, {17, 3, 1, 9}, {1, 20, 8, 8}, {20, 33}, {5, 6, 7}} {
+		b := newBuilder(t, uint64(seed))
+		x, scale, bias := b.data(shape...), b.data(shape[1]), b.data(shape[1])
+		n, err := b.Add("thriftc.BatchNormTrain", "", nil, []*ir.Value{x, scale, bias})
+		if err != nil {
+			t.Fatal(err)
+		}
+		y := b.node("Relu", []*ir.Value{b.node("Add", []*ir.Value{n.Out[0], b.data(shape...)})})
+		out := append(b.gradients(y), n.Out[1], n.Out[2])
+		b.checkAll(fmt.Sprint("shape ", shape), 1, out...)
+	}
+	b := newBuilder(t, 9)
+	shape := []int{9, 20, 5, 6}
+	in := []*ir.Value{b.data(shape...), b.data(shape...), b.data(20), b.data(20), b.node("Abs", []*ir.Value{b.data(20)}), b.data(shape...)}
+	n, err := b.Add("thriftc.BatchNormTrainGrad", "", nil, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.checkAll("with a mask", 0, n.Out...)
+}
+
+func TestPoolGradients(t *testing.T) {
+	for seed := range uint64(20) {
+		for _, op := range []string{"MaxPool", "AveragePool"} {
+			b := newBuilder(t, seed)
+			r := b.rand
+			kh, kw := 1+r.IntN(4), 1+r.IntN(4)
+			attrs := append([]any{"kernel_shape", []int{kh, kw}, "ceil_mode", r.IntN(2)}, spatial(r, kh, kw)...)
+			if op == "AveragePool" {
+				attrs = append(attrs, "count_include_pad", r.IntN(2))
+			}
+			x := b.data(1+r.IntN(3), 1+r.IntN(20), 9+r.IntN(5), 9+r.IntN(5))
+			b.checkAll(fmt.Sprint(op, " seed ", seed), 1, b.gradients(b.node(op, []*ir.Value{x}, attrs...))...)
+		}
+	}
+	b := newBuilder(t, 1)
+	x := b.data(3, 20, 4, 5)
+	b.checkAll("global", 1, b.gradients(b.node("GlobalAveragePool", []*ir.Value{x}))...)
+}
