@@ -42,6 +42,7 @@ type position struct {
 	Seconds float64 `json:"seconds"` // of training before this process
 
 	Curve []Point `json:"curve"`
+	First float64 `json:"first"` // loss of the first step
 	Epoch tally   `json:"epoch"` // since the last point of the curve
 	Since tally   `json:"since"` // since the last call of Each
 
@@ -311,6 +312,9 @@ func (r *run) advance(ctx context.Context, next func() (*dataset.Batch, error)) 
 	case !finite(norm):
 		return r.diverged(fmt.Sprintf("the gradients exploded: their norm became %g with a loss of %g", norm, loss), r.Step+1)
 	}
+	if r.Step == 0 {
+		r.First = loss
+	}
 	r.Step++
 	r.Due = true
 	r.Epoch.add(loss, norm, right, len(b.Labels))
@@ -390,8 +394,10 @@ func (r *run) each(first bool, top1 *float64) error {
 	return err
 }
 
-// explosion is the norm of a gradient that is worth a warning.
-const explosion = 1e3
+const (
+	explosion = 1e3 // the norm of a gradient that is worth a warning
+	worsening = 100 // how many times the first loss means that training has failed
+)
 
 // point evaluates and adds a point to the curve; it returns the held-out accuracy.
 func (r *run) point(ctx context.Context) (*float64, error) {
@@ -400,6 +406,9 @@ func (r *run) point(ctx context.Context) (*float64, error) {
 	}
 	p := Point{Epoch: r.epochs(r.Step), Step: r.Step, Norm: r.Epoch.Norm}
 	p.Loss, p.Accuracy = r.Epoch.mean()
+	if p.Loss > worsening*max(r.First, 1) {
+		return nil, r.diverged(fmt.Sprintf("training diverges: the mean loss of an epoch is %.3g, that of the first step was %.3g", p.Loss, r.First), r.Step)
+	}
 	p.Rate = r.recipe.Rate * r.recipe.factor(r.Step-1, r.Steps)
 	if p.Norm > explosion {
 		r.tr.Log.Warn(fmt.Sprintf("the gradients explode: their norm was up to %.3g in the epoch before %.4g; try a smaller learning rate than %g, or clip", p.Norm, p.Epoch, r.recipe.Rate))
