@@ -17,7 +17,7 @@ import (
 )
 
 type benchOptions struct {
-	engine  backends.Options
+	engine  engineOptions
 	batch   int
 	dims    map[string]string
 	runs    int
@@ -165,7 +165,7 @@ func (o *benchOptions) prepare(c *cobra.Command, g *ir.Graph, r *benchResult) (*
 	}
 	r.Batch = batchOf(in)
 	start := time.Now()
-	exe, err := compile(c.Context(), g, o.engine)
+	exe, err := compileAt(c.Context(), g, o.engine)
 	if err != nil {
 		return nil, err
 	}

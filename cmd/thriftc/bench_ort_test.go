@@ -195,7 +195,7 @@ func (c *contest) run(t *testing.T, batch int) (*outcome, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	exe, err := compile(t.Context(), g, backends.Options{Threads: benchThreads})
+	exe, err := compileAt(t.Context(), g, engineOptions{backends.Options{Threads: benchThreads}, "int"})
 	if err != nil {
 		return nil, err
 	}

@@ -6,14 +6,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"thriftc/backends"
 	"thriftc/dataset"
 )
 
 func newEval() *cobra.Command {
 	var data string
 	var batch int
-	var engine backends.Options
+	var engine engineOptions
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "eval MODEL --data DESC.yaml",
@@ -44,7 +43,7 @@ the label. docs/data.md describes the data description.`,
 			if err != nil {
 				return err
 			}
-			exe, err := compile(c.Context(), g, engine)
+			exe, err := compileAt(c.Context(), g, engine)
 			if err != nil {
 				return err
 			}

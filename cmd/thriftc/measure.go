@@ -51,7 +51,7 @@ func (m *measurer) accuracy(g *ir.Graph) (dataset.Accuracy, error) {
 	if err != nil {
 		return dataset.Accuracy{}, err
 	}
-	exe, err := compile(m.c.Context(), g, backends.Options{Threads: m.threads})
+	exe, err := compileAt(m.c.Context(), g, engineOptions{backends.Options{Threads: m.threads}, "int"})
 	if err != nil {
 		return dataset.Accuracy{}, err
 	}
@@ -80,7 +80,7 @@ func (m *measurer) times(before, after *ir.Graph) error {
 		if err != nil {
 			return err
 		}
-		exe, err := compile(m.c.Context(), g, backends.Options{Threads: m.threads})
+		exe, err := compileAt(m.c.Context(), g, engineOptions{backends.Options{Threads: m.threads}, "int"})
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,8 @@ import (
 	"thriftc/ir/onnxio"
 	"thriftc/ir/ops"
 	"thriftc/ir/tensor"
+	"thriftc/passes"
+	"thriftc/passes/all"
 )
 
 // readModel reads an .onnx or .tir file; what the reader repaired or ignored
@@ -56,27 +59,47 @@ func addThreads(c *cobra.Command, threads *int) {
 	c.Flags().Var((*threadCount)(threads), "threads", "worker threads; 0 means all cores")
 }
 
+// engineOptions say how a model is run.
+type engineOptions struct {
+	backends.Options
+	level string // one of levelNames
+}
+
+var levelNames = []string{"int", "float"}
+
 // addEngine adds the flags that choose how the engine runs a model.
-func addEngine(c *cobra.Command, o *backends.Options) {
+func addEngine(c *cobra.Command, o *engineOptions) {
+	o.level = "int"
+	c.Flags().Var(&oneOf{&o.level, "level", levelNames}, "level", "arithmetic of what is quantised: int computes with integers where that is possible, float as the file says it")
 	addThreads(c, &o.Threads)
 	o.Kernel = "auto"
-	c.Flags().Var((*kernelName)(&o.Kernel), "kernel", "instruction set: "+strings.Join(kernelNames, ", "))
+	c.Flags().Var(&oneOf{&o.Kernel, "name", kernelNames}, "kernel", "instruction set: "+strings.Join(kernelNames, ", "))
 	c.Flags().BoolVar(&o.NoWinograd, "no-winograd", false, "compute every convolution in its operator's own order of operations")
 }
 
 var kernelNames = []string{"auto", "portable", "avx2", "avx512"}
 
-// kernelName is a flag that takes one of kernelNames.
-type kernelName string
+// oneOf is a flag that takes one of some words.
+type oneOf struct {
+	to    *string
+	what  string
+	words []string
+}
 
-func (k *kernelName) String() string { return string(*k) }
-func (k *kernelName) Type() string   { return "name" }
-
-func (k *kernelName) Set(s string) error {
-	if !slices.Contains(kernelNames, s) {
-		return fmt.Errorf("is none of %s", strings.Join(kernelNames, ", "))
+func (f *oneOf) String() string {
+	if f.to == nil { // of the zero value, which pflag compares defaults with
+		return ""
 	}
-	*k = kernelName(s)
+	return *f.to
+}
+
+func (f *oneOf) Type() string { return f.what }
+
+func (f *oneOf) Set(s string) error {
+	if !slices.Contains(f.words, s) {
+		return fmt.Errorf("is none of %s", strings.Join(f.words, ", "))
+	}
+	*f.to = s
 	return nil
 }
 
@@ -97,6 +120,32 @@ func (t *threadCount) Set(s string) error {
 
 func compile(ctx context.Context, g *ir.Graph, o backends.Options) (backends.Executable, error) {
 	return interp.New().Compile(ctx, g, o)
+}
+
+// compileAt compiles a model at the level that the user chose.
+func compileAt(ctx context.Context, g *ir.Graph, o engineOptions) (backends.Executable, error) {
+	if o.level == "int" {
+		var err error
+		if g, err = integerLevel(ctx, g); err != nil {
+			return nil, err
+		}
+	}
+	return compile(ctx, g, o.Options)
+}
+
+// integerLevel returns a copy of g that computes with integers where it can, or
+// g itself if nothing in it is quantised.
+func integerLevel(ctx context.Context, g *ir.Graph) (*ir.Graph, error) {
+	if !slices.ContainsFunc(g.Nodes, func(n *ir.Node) bool { return n.Op.Name == "thriftc.Quant" }) {
+		return g, nil
+	}
+	steps, err := all.Table.Parse("lowerint")
+	if err != nil {
+		return nil, err
+	}
+	g = g.Clone()
+	_, err = passes.Run(&passes.Context{Context: ctx, Log: slog.New(slog.DiscardHandler)}, g, steps, passes.RunOptions{})
+	return g, err
 }
 
 // evalBatch is how many samples run at once where the user does not say.

@@ -3,13 +3,12 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"thriftc/backends"
 	"thriftc/dataset"
 )
 
 func newRun() *cobra.Command {
 	var input, output string
-	var engine backends.Options
+	var engine engineOptions
 	c := &cobra.Command{
 		Use:   "run MODEL --input IN.npz --output OUT.npz",
 		Short: "Run a model on arrays",
@@ -30,7 +29,7 @@ only input may have any name.`,
 			if err != nil {
 				return err
 			}
-			exe, err := compile(c.Context(), g, engine)
+			exe, err := compileAt(c.Context(), g, engine)
 			if err != nil {
 				return err
 			}
