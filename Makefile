@@ -52,12 +52,14 @@ bench: ## go benchmarks of the engine
 bench-parity: ort ## our interpreter against ONNX Runtime on the same quantised files, node by node
 	$(GO) test -count=1 -v -run 'Parity|Agree' ./backends/onnx
 
-BENCH_ORT = $(GO) test -count=1 -timeout 120m -run 'TestBenchORT$$' ./cmd/thriftc $(if $(QUICK),-bench-ort-quick)
+BENCH_ORT = $(GO) test -count=1 -v -timeout 120m -run 'TestBenchORT$$' ./cmd/thriftc $(if $(QUICK),-bench-ort-quick)
 bench-ort: ort ## thriftc against ONNX Runtime in turn on real models, into docs/results/ort-f32.md; a quarter of an hour, QUICK=1 for less
 	$(BENCH_ORT) -bench-ort f32 -bench-ort-out $(CURDIR)/docs/results/ort-f32.md
+	@tail -n 1 docs/results/ort-f32.md
 
 bench-ort-int8: ort ## the same on quantised models, into docs/results/ort-int8.md
 	$(BENCH_ORT) -bench-ort int8 -bench-ort-out $(CURDIR)/docs/results/ort-int8.md
+	@tail -n 1 docs/results/ort-int8.md
 
 bench-ptq: ort ## accuracy after quantisation of real models, into docs/results/ptq.md; takes a quarter of an hour
 	THRIFTC_MEASURE_PTQ=docs/results/ptq.md $(GO) test -run 'TestMeasure$$' -timeout 60m -v ./passes/quantize

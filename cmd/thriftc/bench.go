@@ -71,6 +71,7 @@ type benchResult struct {
 	Batch        int     `json:"batch"`
 	Threads      int     `json:"threads"` // 0: as many as cores
 	Kernel       string  `json:"kernel"`
+	Level        string  `json:"level"` // of what is quantised
 	MACs         int64   `json:"macs"`
 	CompileMS    float64 `json:"compile_ms"`   // until the first run starts
 	FirstRunMS   float64 `json:"first_run_ms"` // including the plan for its shapes and the packing of weights
@@ -101,7 +102,7 @@ func (o *benchOptions) bench(c *cobra.Command, files []string) error {
 		if g, err = withBatch(g, o.batch, dims); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
-		results[i] = &benchResult{Model: file, Threads: o.engine.Threads, Kernel: o.engine.Kernel}
+		results[i] = &benchResult{Model: file, Threads: o.engine.Threads, Kernel: o.engine.Kernel, Level: o.engine.level}
 		if models[i], err = o.prepare(c, g, results[i]); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"thriftc/backends"
 	"thriftc/ir/onnxio/onnxpb"
 )
 
@@ -60,5 +61,54 @@ func BenchmarkInspect(b *testing.B) {
 		b.ReportMetric(median(decode), "decode-ms")
 		b.ReportMetric(median(inspect), "inspect-ms")
 		b.ReportMetric(median(inspect)/median(decode), "ratio")
+	}
+}
+
+// Making a plan takes less than ten inferences, or 20 ms.
+func TestPlanIsQuick(t *testing.T) {
+	for _, name := range []string{"cifar10/resnet20", "imagenet/mobilenet_v1_0.75_224", "imagenet/squeezenet1.0_deepcomp", "cifar10/mlperf_resnet8_int8_qdq"} {
+		file := benchModels + "/" + name + "/model.onnx"
+		if _, err := os.Stat(file); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatal(err)
+			}
+			t.Skipf("SKIPPED, no model to plan: %v", err)
+		}
+		g, err := readModel(file, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g, err = withBatch(g, 1, nil); err != nil {
+			t.Fatal(err)
+		}
+		in, err := timingInput(g, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var first, run []float64
+		for range 5 {
+			start := time.Now()
+			exe, err := compileAt(t.Context(), g, engineOptions{backends.Options{Threads: 2}, "int"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range 4 {
+				if _, err := exe.Run(t.Context(), in); err != nil {
+					t.Fatal(err)
+				}
+				if i == 0 {
+					first = append(first, milliseconds(time.Since(start)))
+				} else {
+					run = append(run, milliseconds(time.Since(start)))
+				}
+				start = time.Now()
+			}
+			exe.Close()
+		}
+		plan, once := slices.Min(first)-slices.Min(run), slices.Min(run)
+		t.Logf("%s: planned in %.1f ms, an inference takes %.2f ms", name, plan, once)
+		if plan > max(20, 10*once) {
+			t.Errorf("%s: planning took %.1f ms, an inference takes %.2f ms", name, plan, once)
+		}
 	}
 }
