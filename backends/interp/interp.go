@@ -59,6 +59,9 @@ func (engine) Compile(ctx context.Context, g *ir.Graph, o backends.Options) (bac
 		graph: folded, state: st, set: set, pool: newPool(threads),
 		workers: make([]worker, threads), packs: map[packKey]any{}, exact: exact,
 	}
+	for i := range x.workers {
+		x.workers[i].id = i
+	}
 	x.task = func(worker, i int) { x.now.do(&x.workers[worker], i) }
 	return x, nil
 }
@@ -131,7 +134,7 @@ func (x *executable) perform(ctx context.Context, in, out []*tensor.Tensor, spen
 	}
 	var times []time.Duration
 	if spent != nil {
-		*spent = make([]time.Duration, len(p.steps))
+		*spent = make([]time.Duration, len(p.done()))
 		times = *spent
 	}
 	if err := p.run(ctx, x, in, out, times); err != nil {
@@ -155,9 +158,9 @@ func (x *executable) Profile(ctx context.Context, in []*tensor.Tensor) ([]backen
 	if _, err := x.perform(ctx, in, nil, &spent); err != nil {
 		return nil, err
 	}
-	p := x.plans[0]
-	out := make([]backends.Step, len(p.steps))
-	for i, s := range p.steps {
+	steps := x.plans[0].done()
+	out := make([]backends.Step, len(steps))
+	for i, s := range steps {
 		out[i] = backends.Step{Nodes: s.nodes, Kernel: s.name, Time: spent[i]}
 	}
 	return out, nil

@@ -70,7 +70,7 @@ func (b *builder) check(what string, v *ir.Value, others int) {
 			}
 		}
 		left := 0
-		for _, s := range x.(*executable).plans[0].steps {
+		for _, s := range x.(*executable).plans[0].done() {
 			if s.kind == evaluated {
 				left++
 			}

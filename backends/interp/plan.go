@@ -16,6 +16,7 @@ import (
 // plan is a graph prepared for one set of input shapes.
 type plan struct {
 	shapes   [][]int
+	samples  *samples // if each is computed by itself; then there are no steps
 	steps    []step
 	slots    []slot
 	inputs   []int    // slots of the graph's inputs
@@ -100,6 +101,7 @@ type phase struct {
 
 // worker is what a task may use that no other task uses at the same time.
 type worker struct {
+	id      int
 	tile    simd.Tile    // of a convolution
 	stage   simd.Tile    // of a stage that follows it
 	bytes   simd.ByteRow // of results in bytes
@@ -131,9 +133,19 @@ func newPlan(ctx context.Context, x *executable, in []*tensor.Tensor) (*plan, er
 	if err := fold(ctx, g); err != nil {
 		return nil, err
 	}
-	p.arrange(g, x, units(x, g))
-	p.layOut()
+	if !p.perSample(x, g) {
+		p.arrange(g, x, units(x, g))
+		p.layOut()
+	}
 	return p, nil
+}
+
+// done returns the steps that a run does.
+func (p *plan) done() []step {
+	if p.samples != nil {
+		return p.samples.plans[0].steps
+	}
+	return p.steps
 }
 
 // fits reports whether the plan is for inputs of such shapes.
@@ -167,6 +179,10 @@ func (p *plan) bind(arena []float32) {
 		return
 	}
 	p.arena = &arena[0]
+	if p.samples != nil {
+		p.samples.bind(arena)
+		return
+	}
 	for i := range p.slots {
 		s := &p.slots[i]
 		if s.memory == inArena {
@@ -195,6 +211,9 @@ func (p *plan) alias(s *slot) {
 // run computes the plan's outputs. Those that out has are put there, those that are nil are made.
 // The time of each step is put in spent unless that is nil.
 func (p *plan) run(ctx context.Context, x *executable, in, out []*tensor.Tensor, spent []time.Duration) error {
+	if p.samples != nil {
+		return p.samples.run(ctx, x, in, out, spent)
+	}
 	for i, s := range p.inputs {
 		p.slots[s].give(in[i])
 	}
@@ -204,29 +223,9 @@ func (p *plan) run(ctx context.Context, x *executable, in, out []*tensor.Tensor,
 			s.view.bindTensor(out[i])
 		}
 	}
-	for i := range p.slots {
-		if s := &p.slots[i]; s.memory == aliased && s.view != nil && p.slots[s.of].memory != inArena {
-			p.alias(s)
-		}
-	}
-	for i := range p.steps {
-		s := &p.steps[i]
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		var start time.Time
-		if spent != nil {
-			start = time.Now()
-		}
-		if err := p.exec(ctx, x, s); err != nil {
-			return err
-		}
-		if spent != nil {
-			spent[i] = time.Since(start)
-		}
-		for _, k := range s.drop {
-			p.slots[k].tensor = nil
-		}
+	p.bindAliases()
+	if err := p.perform(ctx, func(ph *phase) error { return x.parallel(ctx, ph) }, spent); err != nil {
+		return err
 	}
 	for i, o := range p.outputs {
 		if o.direct {
@@ -239,7 +238,40 @@ func (p *plan) run(ctx context.Context, x *executable, in, out []*tensor.Tensor,
 	return nil
 }
 
-func (p *plan) exec(ctx context.Context, x *executable, s *step) error {
+// bindAliases makes views of those inputs and outputs that share the caller's memory.
+func (p *plan) bindAliases() {
+	for i := range p.slots {
+		if s := &p.slots[i]; s.memory == aliased && s.view != nil && p.slots[s.of].memory != inArena {
+			p.alias(s)
+		}
+	}
+}
+
+// perform does the steps. parallel runs a phase. The time of each step is added to spent unless that is nil.
+func (p *plan) perform(ctx context.Context, parallel func(ph *phase) error, spent []time.Duration) error {
+	for i := range p.steps {
+		s := &p.steps[i]
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var start time.Time
+		if spent != nil {
+			start = time.Now()
+		}
+		if err := p.exec(s, parallel); err != nil {
+			return err
+		}
+		if spent != nil {
+			spent[i] += time.Since(start)
+		}
+		for _, k := range s.drop {
+			p.slots[k].tensor = nil
+		}
+	}
+	return nil
+}
+
+func (p *plan) exec(s *step, parallel func(ph *phase) error) error {
 	switch s.kind {
 	case viewed:
 		// The memory is shared, and the shape is the slot's.
@@ -248,7 +280,7 @@ func (p *plan) exec(ctx context.Context, x *executable, s *step) error {
 		}
 	case computed:
 		for i := range s.phases {
-			if err := x.parallel(ctx, &s.phases[i]); err != nil {
+			if err := parallel(&s.phases[i]); err != nil {
 				return s.wrap(err)
 			}
 		}

@@ -224,7 +224,7 @@ func TestWinogradNodes(t *testing.T) {
 // kernels returns how many steps of the executable's plan use each kernel.
 func kernels(x backends.Executable) map[string]int {
 	out := map[string]int{}
-	for _, s := range x.(*executable).plans[0].steps {
+	for _, s := range x.(*executable).plans[0].done() {
 		out[s.name]++
 	}
 	return out
