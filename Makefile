@@ -64,5 +64,15 @@ bench-ort-int8: ort ## the same on quantised models, into docs/results/ort-int8.
 bench-ptq: ort ## accuracy after quantisation of real models, into docs/results/ptq.md; takes a quarter of an hour
 	THRIFTC_MEASURE_PTQ=docs/results/ptq.md $(GO) test -run 'TestMeasure$$' -timeout 60m -v ./passes/quantize
 
+bench-torch: ## one training step of ResNet-20 against PyTorch in turn, into docs/results/train-step.md
+	@python3 -c 'import torch' 2>/dev/null || /usr/bin/python3 -c 'import torch' 2>/dev/null || \
+	  { echo "*** PyTorch is not installed: sudo apt-get install python3-torch ***" >&2; exit 1; }
+	THRIFTC_BENCH_TORCH=docs/results/train-step.md $(GO) test -count=1 -run 'TestBenchTorch$$' -v ./train
+
+CIFAR  ?= cifar-10-batches-bin
+BUDGET ?= 45m
+bench-train: ## ResNet-20 on CIFAR-10 from scratch in BUDGET, into docs/results/resnet20.md; CIFAR is the folder of the binary version
+	THRIFTC_BENCH_TRAIN=$(abspath $(CIFAR)) THRIFTC_BENCH_BUDGET=$(BUDGET) $(GO) test -count=1 -run 'TestBenchTrain$$' -timeout 3h -v ./cmd/thriftc
+
 clean:
 	rm -rf bin
