@@ -199,7 +199,7 @@ func convSource(x *executable, n *ir.Node) (source, bool) {
 	if !n.In[1].HasData() {
 		src.in = n.In[:2]
 	}
-	if n.In[1].HasData() && x.exact != nil && !x.exact[n.Out[0].Name] && c.w.winogradPays() {
+	if x.exact != nil && !x.exact[n.Out[0].Name] && c.w.winogradPays() {
 		src.name, src.make, src.arrange = "winograd", c.winogradPhases, c.arrangeWinograd
 	}
 	if src.stages, ok = biasStages(x, n.Input(2), staticShape(n.Out[0])); !ok {

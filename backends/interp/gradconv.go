@@ -1,6 +1,7 @@
 package interp
 
 import (
+	"slices"
 	"unsafe"
 
 	"thriftc/backends/interp/simd"
@@ -155,6 +156,8 @@ type gradInput struct {
 	x      *executable
 	w      *window // of the convolution
 	phases []gradPhase
+
+	winograd bool // the only phase is computed by Winograd's method
 }
 
 // gradPhase is the input's positions py + q·stride, px + …, and the convolution over dY that
@@ -182,7 +185,11 @@ func gradInputSource(x *executable, n *ir.Node) (source, bool) {
 			}, py, px, ty, tx})
 		}
 	}
-	return source{in: n.In, name: "conv input gradient", arrange: c.arrange, make: c.make}, true
+	name := "conv input gradient"
+	if x.exact != nil && len(c.phases) == 1 && c.phases[0].winogradPays() {
+		name, c.winograd = "winograd input gradient", true
+	}
+	return source{in: n.In, name: name, arrange: c.arrange, make: c.make}, true
 }
 
 // phaseOf returns for positions p, p + stride, … of an input of some size, of which there are
@@ -211,6 +218,16 @@ func (c *gradInput) make(in []*view, out *view, stages []stage, others []*view, 
 	}
 	dy, from := in[0], in[1]
 	whole := len(c.phases) == 1
+	if c.winograd {
+		w := &c.phases[0]
+		weights, pack := winoParams(s, w.oc, w.ic, func(o, i int, own *[9]float32) []float32 {
+			copy(own[:], from.data[(i*w.oc+o)*9:])
+			slices.Reverse(own[:])
+			return own[:]
+		})
+		after := atStore(stages, others, w.oc, inBlock, simd.Bias|simd.Norm|simd.Add|simd.Clamp)
+		return append(pack, newWinograd(c.x.set, dy, out, w.top, w.left, weights, after, c.x.pool.workers).phases()...)
+	}
 	var packs, work []phase
 	for i := range c.phases {
 		p := &c.phases[i]

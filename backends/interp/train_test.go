@@ -2,12 +2,14 @@ package interp
 
 import (
 	"fmt"
+	"math"
 	"testing"
 
 	"thriftc/backends"
 	"thriftc/backends/interp/simd"
 	"thriftc/ir"
 	"thriftc/ir/ops"
+	"thriftc/ir/tensor"
 )
 
 // checkAll compares the engine with the reference on all of the values, for all
@@ -122,4 +124,49 @@ func TestPoolGradients(t *testing.T) {
 	b := newBuilder(t, 1)
 	x := b.data(3, 20, 4, 5)
 	b.checkAll("global", 1, b.gradients(b.node("GlobalAveragePool", []*ir.Value{x}))...)
+}
+
+// Winograd's method with weights that are no constants, forward and back: the same bits for all
+// kernels and threads, and close to the operators' own order.
+func TestWinogradGradients(t *testing.T) {
+	b := newBuilder(t, 3)
+	x, w := b.data(3, 20, 14, 13), b.data(24, 20, 3, 3)
+	y := b.node("Conv", []*ir.Value{x, w}, "pads", []int{1, 1, 1, 1})
+	for _, v := range append(b.gradients(y), y) {
+		b.Output(v)
+	}
+	want, err := ir.Eval(t.Context(), b.Graph(), b.in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first []*tensor.Tensor
+	for i, s := range simd.All() {
+		e, err := New().Compile(t.Context(), b.Graph(), backends.Options{Threads: 1 + i, Kernel: s.Name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		got, err := e.Run(t.Context(), b.in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := map[string]int{}
+		for _, s := range e.(*executable).plans[0].steps {
+			names[s.name]++
+		}
+		if names["winograd"] != 1 || names["winograd input gradient"] != 1 {
+			t.Fatalf("kernels are %v, want one of Winograd's each way", names)
+		}
+		if first == nil {
+			first = got
+		}
+		for j := range got {
+			sameBits(t, fmt.Sprint(s.Name, " output ", j), got[j].Float32s(), first[j].Float32s())
+			for k, v := range got[j].Float32s() {
+				if d := math.Abs(float64(v - want[j].Float32s()[k])); d > 2e-4 { // sums of about 200 products of size 1
+					t.Fatalf("output %d element %d is %v, the reference %v", j, k, v, want[j].Float32s()[k])
+				}
+			}
+		}
+	}
 }

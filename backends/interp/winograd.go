@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"thriftc/backends/interp/simd"
+	"thriftc/ir/tensor"
 )
 
 // Winograd's convolution F(4×4, 3×3), see simd/wino.go and docs/engine.md. A
@@ -16,8 +17,8 @@ import (
 type winograd struct {
 	set       *simd.Set
 	x, y      *view
-	top, left int       // padding
-	weights   []float32 // as winoWeights returns them
+	top, left int   // padding
+	weights   *view // as winoWeights returns them
 	after     store
 
 	across, down int // tiles of a row, and rows of tiles, of an image
@@ -29,17 +30,22 @@ type winograd struct {
 }
 
 // arrangeWinograd implements source.arrange.
-func (c *convolution) arrangeWinograd([]int) ([]want, want) {
+func (c *convolution) arrangeWinograd(lies []int) ([]want, want) {
 	l := c.w.halo()
 	l.block = simd.Block
-	return []want{{layout: l}}, want{layout: blocked}
+	return []want{{layout: l}, plain}[:len(lies)], want{layout: blocked}
 }
 
 // winogradPhases implements source.make.
-func (c *convolution) winogradPhases(in []*view, out *view, stages []stage, others []*view, _ *step) []phase {
+func (c *convolution) winogradPhases(in []*view, out *view, stages []stage, others []*view, s *step) []phase {
 	t, threads := c.weights.Data, c.x.pool.workers
-	weights := packed(c.x, t, "winograd", func() []float32 { return winoWeights(t.Float32s(), c.w.oc, c.w.ic, threads) })
-	return newWinograd(c.x.set, in[0], out, c.w.top, c.w.left, weights, atStore(stages, others, c.w.oc, inBlock, simd.Bias|simd.Norm|simd.Add|simd.Clamp), threads).phases()
+	after := atStore(stages, others, c.w.oc, inBlock, simd.Bias|simd.Norm|simd.Add|simd.Clamp)
+	if t == nil {
+		weights, pack := winoParams(s, c.w.oc, c.w.ic, func(o, i int, _ *[9]float32) []float32 { return in[1].data[(o*c.w.ic+i)*9:][:9] })
+		return append(pack, newWinograd(c.x.set, in[0], out, c.w.top, c.w.left, weights, after, threads).phases()...)
+	}
+	weights := packed(c.x, t, "winograd", func() *view { return winoWeights(t.Float32s(), c.w.oc, c.w.ic, threads) })
+	return newWinograd(c.x.set, in[0], out, c.w.top, c.w.left, weights, after, threads).phases()
 }
 
 // winoWork is what a worker needs for the transforms.
@@ -50,30 +56,47 @@ type winoWork struct {
 
 // winoWeights returns the transformed weights of a kernel oc×ic×3×3 by result, block of output
 // channels and input channel. So many goroutines make them.
-func winoWeights(w []float32, oc, ic, threads int) []float32 {
-	blocks := blocksOf(oc)
-	out := make([]float32, simd.WinoResults*blocks*ic*simd.Block)
+func winoWeights(w []float32, oc, ic, threads int) *view {
+	v := newView([]int{winoSize(oc, ic)}, tensor.F32, planar)
+	v.bind(make([]float32, v.size))
 	var done sync.WaitGroup
+	blocks := blocksOf(oc)
 	for t := range threads {
 		done.Go(func() {
 			for b := blocks * t / threads; b < blocks*(t+1)/threads; b++ {
-				var lanes [simd.WinoResults][simd.Block]float32 // out is far apart: it is written in whole blocks
 				for i := range ic {
-					for l := range min(simd.Block, oc-b*simd.Block) {
-						simd.WinoKernel(&lanes, l, w[((b*simd.Block+l)*ic+i)*9:])
-					}
-					for r := range lanes {
-						copy(out[((r*blocks+b)*ic+i)*simd.Block:], lanes[r][:])
-					}
+					winoColumn(v.data, oc, ic, b, i, func(o, i int, _ *[9]float32) []float32 { return w[(o*ic+i)*9:] })
 				}
 			}
 		})
 	}
 	done.Wait()
-	return out
+	return v
 }
 
-func newWinograd(s *simd.Set, x, y *view, top, left int, weights []float32, after store, threads int) *winograd {
+// winoParams returns memory for the transformed weights of a kernel that is no constant, and the
+// work of computing them. kernel returns the nine weights of an output and an input channel, for
+// which it may use the memory that it gets.
+func winoParams(s *step, oc, ic int, kernel func(o, i int, own *[9]float32) []float32) (*view, []phase) {
+	v := s.temp([]int{winoSize(oc, ic)}, planar)
+	return v, []phase{{blocksOf(oc) * ic, func(_ *worker, i int) { winoColumn(v.data, oc, ic, i/ic, i%ic, kernel) }}}
+}
+
+func winoSize(oc, ic int) int { return simd.WinoResults * blocksOf(oc) * ic * simd.Block }
+
+// winoColumn transforms the weights of a block of output channels and an input channel.
+func winoColumn(to []float32, oc, ic, b, i int, kernel func(o, i int, own *[9]float32) []float32) {
+	var lanes [simd.WinoResults][simd.Block]float32 // to is far apart: it is written in whole blocks
+	var own [9]float32
+	for l := range min(simd.Block, oc-b*simd.Block) {
+		simd.WinoKernel(&lanes, l, kernel(b*simd.Block+l, i, &own))
+	}
+	for r := range lanes {
+		copy(to[((r*blocksOf(oc)+b)*ic+i)*simd.Block:], lanes[r][:])
+	}
+}
+
+func newWinograd(s *simd.Set, x, y *view, top, left int, weights *view, after store, threads int) *winograd {
 	v := &winograd{set: s, x: x, y: y, top: top, left: left, weights: weights, after: after}
 	v.across, v.down = (y.w+3)/4, (y.h+3)/4
 	v.tiles = y.n * v.down * v.across
@@ -112,7 +135,7 @@ func (v *winograd) divide(threads int) {
 	blocks := v.y.groups()
 	most := winoCache / (4 * simd.Block * simd.WinoResults * (v.x.groups() + blocks))
 	least := winoFew
-	if len(v.weights)*4 > winoWeighty {
+	if v.weights.size*4 > winoWeighty {
 		least = 4 * winoFew
 	}
 	most = max(most, least)
@@ -222,7 +245,7 @@ func (v *winograd) multiply(w *worker, inputs, sums []float32, in, out, n, b0, b
 	for r := range simd.WinoResults {
 		for b := b0; b < b1; {
 			take := min(blocks, b1-b)
-			t.W = unsafe.Pointer(&v.weights[(r*v.y.groups()+b)*k*simd.Block])
+			t.W = unsafe.Pointer(&v.weights.data[(r*v.y.groups()+b)*k*simd.Block])
 			for i := range parts {
 				p := n * i / parts
 				t.X = unsafe.Pointer(&inputs[r*in+p*simd.Block])
