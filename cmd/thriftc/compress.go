@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,16 +36,19 @@ const (
 )
 
 type compressOptions struct {
-	data, evalData, recipe, passes, output string
-	weightBits, actBits                    int
-	pow2, recon, perTensor                 bool
-	exclude                                []string
-	format                                 string
-	opset, calibSamples, threads           int
-	maxDrop                                float64
-	seed                                   uint64
-	dumpDir                                string
-	asJSON                                 bool
+	data, trainData, evalData, recipe, passes, output string
+
+	timeBudget                   time.Duration
+	resume                       bool
+	weightBits, actBits          int
+	pow2, recon, perTensor       bool
+	exclude                      []string
+	format                       string
+	opset, calibSamples, threads int
+	maxDrop                      float64
+	seed                         uint64
+	dumpDir                      string
+	asJSON                       bool
 }
 
 func newCompress() *cobra.Command {
@@ -58,7 +62,10 @@ func newCompress() *cobra.Command {
   report.json   parameters, bytes, MACs, accuracy and time per image, before and after
   recipe.yaml   repeats the run: thriftc compress MODEL --recipe recipe.yaml …
 
---data calibrates and chooses; --eval-data is only reported on. Without
+--data calibrates and chooses; --eval-data is only reported on. Passes that
+train take --train-data instead: a seeded 10 % of it is held out to choose by. While
+they train, the best model so far stands in the folder, with journal.jsonl and
+front.json about all that were found; after an interruption --resume goes on. Without
 --eval-data a seeded 20 % of --data is held out for the report and used for
 nothing else. With no data at all the ranges come from the model itself, and
 what was not measured is said.
@@ -67,12 +74,16 @@ what was not measured is said.
 samples of --data drops by no more than that many percentage points; when that cannot be had, the best model is
 written all the same and the exit code is 4.`,
 		Example: `  thriftc compress testmodels/glyphs.onnx --data testmodels/glyphs/desc.yaml -o out/
-  thriftc compress model.onnx --data calib.yaml --eval-data test.yaml --weight-bits 4 --recon -o out/`,
+  thriftc compress model.onnx --data calib.yaml --eval-data test.yaml --weight-bits 4 --recon -o out/
+  thriftc compress model.onnx --train-data train.yaml --passes 'bitlength{target-bits=4}' --time-budget 30m -o out/`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return runCompress(c, args[0], &o) },
 	}
 	f := c.Flags()
 	f.StringVar(&o.data, "data", "", "data description: calibrates and chooses")
+	f.StringVar(&o.trainData, "train-data", "", "data description: trains, calibrates and chooses")
+	f.DurationVar(&o.timeBudget, "time-budget", 0, "time for the whole run, such as 30m; training is planned to fit")
+	f.BoolVar(&o.resume, "resume", false, "go on with the interrupted run whose output folder this is")
 	f.StringVar(&o.evalData, "eval-data", "", "data description: reported on, never used to choose")
 	f.StringVarP(&o.output, "output", "o", "", "folder to write")
 	f.StringVar(&o.recipe, "recipe", "", "recipe to follow; flags given beside it win")
@@ -167,13 +178,24 @@ func makeRecipe(c *cobra.Command, o *compressOptions) (*recipe, []passes.Step, e
 	if r.MaxDrop != nil && !(*r.MaxDrop >= 0) {
 		errs = append(errs, fmt.Errorf("--max-drop %v is not a number of points ≥ 0", *r.MaxDrop))
 	}
-	if r.MaxDrop != nil && o.data == "" {
-		errs = append(errs, errors.New("a budget (--max-drop) needs labelled data to measure on; give --data"))
+	if r.MaxDrop != nil && o.data == "" && o.trainData == "" {
+		errs = append(errs, errors.New("a budget (--max-drop) needs labelled data to measure on; give --data or --train-data"))
+	}
+	errs = append(errs, checkTraining(c, o, steps)...)
+	if o.trainData != "" && r.Train == nil {
+		base := tuneRecipe(o.trainData)
+		r.Train = &base
 	}
 	i := slices.IndexFunc(steps, func(s passes.Step) bool { return s.Info.Name == "quantize" })
+	if j := slices.IndexFunc(steps, func(s passes.Step) bool { return s.Info.Name == "bitlength" }); j >= 0 && r.MaxDrop != nil {
+		if err := steps[j].Set("max-drop", strconv.FormatFloat(*r.MaxDrop, 'g', -1, 64)); err != nil {
+			errs = append(errs, fmt.Errorf("--max-drop: %w", err))
+		}
+	}
 	for _, f := range quantizeFlags(o, r) {
 		switch {
 		case !given(f.name) && !(f.name == "max-drop" && r.MaxDrop != nil):
+		case i < 0 && f.name == "max-drop" && slices.ContainsFunc(steps, func(s passes.Step) bool { return s.Info.Name == "bitlength" }):
 		case i < 0:
 			errs = append(errs, fmt.Errorf("--%s: the pipeline has no quantize pass", f.name))
 		default:
@@ -197,7 +219,7 @@ func makeRecipe(c *cobra.Command, o *compressOptions) (*recipe, []passes.Step, e
 }
 
 // runData is the data of a compression: what may be used, and what is only reported on.
-type runData struct{ tune, calib, eval *dataset.Set }
+type runData struct{ train, tune, calib, eval *dataset.Set }
 
 func openData(o *compressOptions, r *recipe, log *slog.Logger) (d runData, err error) {
 	if o.evalData != "" {
@@ -205,7 +227,20 @@ func openData(o *compressOptions, r *recipe, log *slog.Logger) (d runData, err e
 			return d, err
 		}
 	}
-	if o.data == "" {
+	switch {
+	case o.trainData != "":
+		if d.train, err = dataset.Open(o.trainData); err != nil {
+			return d, err
+		}
+		if !d.train.Labelled() {
+			return d, fmt.Errorf("%s: there are no labels", o.trainData)
+		}
+		if d.train, d.tune, err = d.train.Split(r.Seed, holdOutToChoose); err != nil {
+			return d, fmt.Errorf("%s: %w", o.trainData, err)
+		}
+		d.calib = d.train.Shuffle(r.Seed).Take(r.CalibSamples)
+		return d, nil
+	case o.data == "":
 		return d, nil
 	}
 	if d.tune, err = dataset.Open(o.data); err != nil {
@@ -244,7 +279,7 @@ func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 	}
 	rep := &report.Report{
 		Version: version, Model: model, Command: commandLine(c, model), Seed: rec.Seed,
-		Data: o.data, EvalData: o.evalData, BudgetMet: true,
+		Data: cmp.Or(o.trainData, o.data), EvalData: o.evalData, BudgetMet: true,
 	}
 	log := slog.New(&lineHandler{w: c.ErrOrStderr(), warn: func(s string) { rep.Warnings = append(rep.Warnings, s) }})
 	g, bytesBefore, err := readModelSize(model, c.ErrOrStderr())
@@ -269,9 +304,18 @@ func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 		return fmt.Errorf("-o %s cannot be written: %w", o.output, err)
 	}
 	defer out.discard()
-	after, err := compressGraph(c, g, rec, steps, data, o, log, rep)
+	found := &search{dir: o.output, format: onnx.Format(rec.Format), opset: rec.Opset, log: log, start: start}
+	after, err := compressGraph(c, g, rec, steps, data, o, found, rep)
 	if err != nil {
+		if found.best != nil && errors.Is(err, context.Canceled) {
+			log.Info("interrupted; the best model so far is in " + o.output + ", and the same command with --resume goes on")
+		}
 		return err
+	}
+	if data.train != nil {
+		if err := errors.Join(found.plot(out.path("front")), plotBits(out.path("bits"), after)); err != nil {
+			return err
+		}
 	}
 	if err := onnx.Write(out.path("model.onnx"), after, onnx.Format(rec.Format), onnxio.WriteOptions{Opset: rec.Opset}); err != nil {
 		return err
@@ -315,11 +359,11 @@ func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 }
 
 // compressGraph runs the passes on a copy of g.
-func compressGraph(c *cobra.Command, g *ir.Graph, rec *recipe, steps []passes.Step, data runData, o *compressOptions, log *slog.Logger, rep *report.Report) (*ir.Graph, error) {
+func compressGraph(c *cobra.Command, g *ir.Graph, rec *recipe, steps []passes.Step, data runData, o *compressOptions, found *search, rep *report.Report) (*ir.Graph, error) {
 	bar := newProgress(c)
 	defer bar.Clear()
 	pc := &passes.Context{
-		Context: c.Context(), Seed: rec.Seed, Threads: o.threads, Engine: interp.New(), Log: log,
+		Context: c.Context(), Seed: rec.Seed, Threads: o.threads, Engine: interp.New(), Log: found.log,
 		Progress: bar.Update,
 	}
 	if data.calib != nil {
@@ -334,6 +378,14 @@ func compressGraph(c *cobra.Command, g *ir.Graph, rec *recipe, steps []passes.St
 				acc, err := score(ctx, g, judged, o.threads)
 				return 100 * acc.Top1, err
 			}
+		}
+	}
+	if data.train != nil {
+		if err := found.open(o.resume); err != nil {
+			return nil, err
+		}
+		if err := handTrainer(pc, g, rec, data, o, found); err != nil {
+			return nil, err
 		}
 	}
 	after := g.Clone()
@@ -355,7 +407,7 @@ func commandLine(c *cobra.Command, model string) string {
 	parts := []string{"thriftc", c.Name(), quoteArg(model)}
 	c.Flags().Visit(func(f *pflag.Flag) {
 		switch {
-		case slices.Contains([]string{"output", "json", "dump-dir", "threads"}, f.Name):
+		case slices.Contains([]string{"output", "json", "dump-dir", "threads", "resume"}, f.Name):
 		case f.Value.Type() == "bool":
 			parts = append(parts, "--"+f.Name+"="+f.Value.String())
 		default:

@@ -76,7 +76,12 @@ func (s *schedule) learn(name string, g *goal, sh share) error {
 		control := newController(s.m, g)
 		run.Scalars, run.Every = control.scalars(), controlEvery
 		run.Each = func(p *passes.TrainProgress) (bool, error) {
-			w := s.m.now(func(q *quantiser) []float32 { return p.Data(q.bits).Float32s() })
+			w := s.m.now(func(q *quantiser) []float32 {
+				if !q.learned {
+					return q.bits.Data.Float32s()
+				}
+				return p.Data(q.bits).Float32s()
+			})
 			control.update(w, p.Step, p.Steps)
 			return false, nil
 		}
