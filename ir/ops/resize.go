@@ -407,18 +407,7 @@ func resizeNearest(n *ir.Node, x *tensor.Tensor, plan []resizeAxis, outside [][]
 	for _, p := range plan {
 		from[p.axis] = make([]int, p.size)
 		for i := range p.size {
-			c := float64(p.source(n.Str("coordinate_transformation_mode"), i))
-			switch n.Str("nearest_mode") {
-			case "round_prefer_floor":
-				c = math.Ceil(c - 0.5)
-			case "round_prefer_ceil":
-				c = math.Floor(c + 0.5)
-			case "floor":
-				c = math.Floor(c)
-			case "ceil":
-				c = math.Ceil(c)
-			}
-			if from[p.axis][i] = int(max(0, min(c, float64(p.in-1)))); outside[p.axis] != nil && outside[p.axis][i] {
+			if from[p.axis][i] = nearest(n, p, i); outside[p.axis] != nil && outside[p.axis][i] {
 				from[p.axis][i] = -1
 			}
 		}
@@ -428,6 +417,22 @@ func resizeNearest(n *ir.Node, x *tensor.Tensor, plan []resizeAxis, outside [][]
 		fill = nil // strings; 0 is ""
 	}
 	return mapAxes(x, from, fill)
+}
+
+// nearest returns the input index of which output index i is made.
+func nearest(n *ir.Node, p resizeAxis, i int) int {
+	c := float64(p.source(n.Str("coordinate_transformation_mode"), i))
+	switch n.Str("nearest_mode") {
+	case "round_prefer_floor":
+		c = math.Ceil(c - 0.5)
+	case "round_prefer_ceil":
+		c = math.Floor(c + 0.5)
+	case "floor":
+		c = math.Floor(c)
+	case "ceil":
+		c = math.Ceil(c)
+	}
+	return int(max(0, min(c, float64(p.in-1))))
 }
 
 // resizeAlong interpolates along one axis.
@@ -518,4 +523,67 @@ func resizeCost(n *ir.Node) ir.Cost {
 		}
 	}
 	return cost
+}
+
+// ResizeTaps is how the elements along one axis of a Resize's result come from
+// those of its input.
+type ResizeTaps struct {
+	Axis int
+	// At holds, for each output index, the input indices of which it is made, as
+	// many for each; there may be the same several times.
+	At [][]int
+	// Weights belong to At: the output is the sum of the products, in order, each product and sum
+	// rounded to float64. nil: elements are moved.
+	Weights [][]float64
+}
+
+// ResizeTapsOf returns the axes along which a Resize does something, in the
+// order in which they are interpolated (from float64 to float64, rounded once
+// after the last); false if it depends on more than the node, its constants
+// and the static shape of its input, or cuts out a region.
+func ResizeTapsOf(n *ir.Node) ([]ResizeTaps, bool) {
+	shape, ok := n.In[0].Type.Static()
+	if !ok || n.Str("coordinate_transformation_mode") == "tf_crop_and_resize" {
+		return nil, false
+	}
+	args := make([]*tensor.Tensor, 4)
+	for i := 2; i < 4; i++ {
+		if n.Input(i) != nil {
+			if args[i] = n.ConstIn(i); args[i] == nil {
+				return nil, false
+			}
+		}
+	}
+	axes, err := resizeAxes(n, len(shape))
+	if err != nil {
+		return nil, false
+	}
+	var sizes []int64
+	if args[3] != nil && args[3].Len() > 0 {
+		sizes = args[3].Int64s()
+	}
+	plan, err := planResize(n, shape, axes, args[2], sizes)
+	if err != nil {
+		return nil, false
+	}
+	var out []ResizeTaps
+	for _, p := range plan {
+		if p.size == p.in && p.scale == 1 && n.Str("mode") != "nearest" {
+			continue
+		}
+		t := ResizeTaps{Axis: p.axis, At: make([][]int, p.size)}
+		for i := range t.At {
+			if n.Str("mode") == "nearest" {
+				t.At[i] = []int{nearest(n, p, i)}
+				continue
+			}
+			first, w := resizeWeights(n, p, i)
+			for j := range w {
+				t.At[i] = append(t.At[i], max(0, min(first+j, p.in-1)))
+			}
+			t.Weights = append(t.Weights, w)
+		}
+		out = append(out, t)
+	}
+	return out, true
 }
