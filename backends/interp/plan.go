@@ -101,16 +101,17 @@ type phase struct {
 
 // worker is what a task may use that no other task uses at the same time.
 type worker struct {
-	id      int
-	tile    simd.Tile    // of a convolution
-	stage   simd.Tile    // of a stage that follows it
-	bytes   simd.ByteRow // of results in bytes
-	mux     simd.Mux
-	lanes   simd.Lanes
-	outer   simd.Outer
-	scratch []float32
-	offsets []int
-	wino    winoWork
+	id       int
+	tile     simd.Tile    // of a convolution
+	stage    simd.Tile    // of a stage that follows it
+	bytes    simd.ByteRow // of results in bytes
+	mux      simd.Mux
+	lanes    simd.Lanes
+	outer    simd.Outer
+	scratch  []float32
+	offsets  []int
+	wino     winoWork
+	resample simd.Resample
 }
 
 // temp returns n floats of scratch memory, which hold anything.

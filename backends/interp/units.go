@@ -48,6 +48,8 @@ var sources = map[string]func(x *executable, n *ir.Node) (source, bool){
 	"GlobalAveragePool": globalMeanSource,
 	"MatMul":            matmulSource,
 	"MaxPool":           poolSource,
+	"ReduceMean":        meanSource,
+	"Resize":            resizeSource,
 	"thriftc.MuxConv":   muxSource,
 
 	"thriftc.AveragePoolGrad": averageGradSource,
@@ -134,6 +136,9 @@ func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node
 	}
 	src, ok := sourceOf(x, n)
 	if !ok {
+		if u, ok := plainUnit(x, n); ok {
+			return u, n
+		}
 		return unit{node: n, name: "eval", kind: evaluated, in: slices.Concat(n.In, n.Captures()), out: n.Out}, n
 	}
 	last, fused := n, src.with

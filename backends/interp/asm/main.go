@@ -18,6 +18,7 @@ import (
 
 // families are the kernels of one file each.
 var families = map[string]func(v isa){
+	"lines": isa.lines,
 	"math":  isa.functions,
 	"wino":  isa.wino,
 	"conv":  isa.convTiles,

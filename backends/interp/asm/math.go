@@ -25,6 +25,7 @@ func (v isa) functions() {
 		{"tanh", func(x reg.VecVirtual, _ param) reg.VecVirtual { return v.tanh(x) }},
 		{"softplus", func(x reg.VecVirtual, _ param) reg.VecVirtual { return v.softplus(x) }},
 		{"erf", func(x reg.VecVirtual, _ param) reg.VecVirtual { return v.erf(x) }},
+		{"pow", func(x reg.VecVirtual, p param) reg.VecVirtual { return v.exp(v.mul(p(0), v.log(x))) }}, // of x from 0 to ∞, both excluded
 		{"elu", func(x reg.VecVirtual, p param) reg.VecVirtual { return v.elu(x, p) }},
 		{"selu", func(x reg.VecVirtual, p param) reg.VecVirtual { return v.selu(x, p) }},
 		{"celu", func(x reg.VecVirtual, p param) reg.VecVirtual { return v.celu(x, p) }},

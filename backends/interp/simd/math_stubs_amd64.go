@@ -16,6 +16,8 @@ func softplusAVX2(n int, dst *float32, x *float32, p *float64)
 
 func erfAVX2(n int, dst *float32, x *float32, p *float64)
 
+func powAVX2(n int, dst *float32, x *float32, p *float64)
+
 func eluAVX2(n int, dst *float32, x *float32, p *float64)
 
 func seluAVX2(n int, dst *float32, x *float32, p *float64)
@@ -61,6 +63,8 @@ func tanhAVX512(n int, dst *float32, x *float32, p *float64)
 func softplusAVX512(n int, dst *float32, x *float32, p *float64)
 
 func erfAVX512(n int, dst *float32, x *float32, p *float64)
+
+func powAVX512(n int, dst *float32, x *float32, p *float64)
 
 func eluAVX512(n int, dst *float32, x *float32, p *float64)
 

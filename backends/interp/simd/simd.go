@@ -35,6 +35,7 @@ type Set struct {
 	trainKernels
 
 	winoIn, winoOut func(t *uint64)
+	lines           lineKernels
 	bytes           byteKernels
 
 	add, sub, mul, max   func(n int, dst, x, y *float32)
