@@ -3,6 +3,7 @@ package train
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 
@@ -121,6 +122,22 @@ func newStep(t *passes.TrainRun, recipe *Recipe, shapes [][]int) (*step, error) 
 	b.r.RemoveUnused()
 	b.out.graph = g
 	return &b.out, ir.Verify(g)
+}
+
+// shrink makes the step compute results again to need less memory, as far as
+// that goes; log is told when it does not go far enough.
+func (s *step) shrink(budget int64, log *slog.Logger) error {
+	before, after, err := grad.Recompute(s.graph, budget, nil)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("memory of a step's results: %.0f MiB, by computing some again %.0f MiB", float64(before)/(1<<20), float64(after)/(1<<20))
+	if after > budget {
+		log.Warn(text + "; less is not possible: try a smaller batch")
+	} else {
+		log.Info(text)
+	}
+	return ir.Verify(s.graph)
 }
 
 // bind returns a copy of a model with batches of one size and static shapes.

@@ -188,6 +188,23 @@ func TestThreads(t *testing.T) {
 	}
 }
 
+// TestMemory: computing results again changes none of them.
+func TestMemory(t *testing.T) {
+	var log bytes.Buffer
+	print := func(memory int64) [32]byte {
+		tr, run := trainer(t, &log), job(small(t, 1), 1)
+		tr.Memory = memory
+		mustTrain(t, tr, run)
+		return ir.Fingerprint(run.Graph)
+	}
+	if print(0) != print(1) {
+		t.Error("less memory gives other weights")
+	}
+	if !strings.Contains(log.String(), "less is not possible") {
+		t.Errorf("nothing is said of a budget that is not met: %s", log.String())
+	}
+}
+
 // TestTeacher: imitating a teacher alone, without labels, teaches what it knows.
 func TestTeacher(t *testing.T) {
 	var log bytes.Buffer
@@ -198,6 +215,16 @@ func TestTeacher(t *testing.T) {
 	mustTrain(t, tr, student)
 	if got := accuracy(t, tr, student.Graph); got < 80 {
 		t.Errorf("%.1f %%", got)
+	}
+	// The divergence of a network from itself is 0.
+	self := job(teach.Graph.Clone(), 1)
+	self.Rate = 1e-9
+	self.Teacher, self.TeacherWeight, self.FrozenStatistics = teach.Graph, 1, true
+	if loss := mustTrain(t, tr, self).Curve[0].Loss; loss > 1e-5 || loss < -1e-5 {
+		t.Errorf("the loss of imitating oneself is %g", loss)
+	}
+	if !tensor.Equal(self.Graph.Value("conv1.bn.running_var").Data, teach.Graph.Value("conv1.bn.running_var").Data) {
+		t.Error("frozen statistics have changed")
 	}
 }
 

@@ -29,6 +29,10 @@ type Trainer struct {
 	Val  *dataset.Set // held out of the training data, to choose by; nil: nothing is chosen
 	Eval *dataset.Set // only reported on; nil: nothing is
 
+	// Memory is what the results of a step may take, in bytes; beyond it some are
+	// computed again instead of kept, which changes no number. 0: any.
+	Memory int64
+
 	Dir    string // for checkpoints; empty: none are written
 	Resume bool   // go on from the last checkpoint in Dir
 
@@ -114,6 +118,11 @@ func (tr *Trainer) prepare(ctx context.Context, t *passes.TrainRun) (*run, error
 	}
 	if r.step, err = newStep(t, &r.recipe, src.Shapes()); err != nil {
 		return nil, err
+	}
+	if tr.Memory > 0 {
+		if err := r.step.shrink(tr.Memory, tr.Log); err != nil {
+			return nil, err
+		}
 	}
 	classes := r.step.graph.Outputs[1].Type.Dims[1].N
 	if err := tr.checkLabels(classes); err != nil {

@@ -118,6 +118,24 @@ func (t *threadCount) Set(s string) error {
 	return nil
 }
 
+// byteSize is a flag that takes a number of bytes with an optional unit.
+type byteSize int64
+
+func (b *byteSize) String() string { return strconv.FormatInt(int64(*b), 10) }
+func (b *byteSize) Type() string   { return "size" }
+
+func (b *byteSize) Set(s string) error {
+	number := strings.TrimRight(s, "KMGTiB")
+	units := map[string]float64{"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+	unit, known := units[s[len(number):]]
+	x, err := strconv.ParseFloat(number, 64)
+	if err != nil || !known || !(x >= 0 && x*unit < 1<<62) {
+		return errors.New("is not a size; write 200MiB, 0.5GB or a number of bytes")
+	}
+	*b = byteSize(x * unit)
+	return nil
+}
+
 func compile(ctx context.Context, g *ir.Graph, o backends.Options) (backends.Executable, error) {
 	return interp.New().Compile(ctx, g, o)
 }

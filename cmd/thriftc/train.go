@@ -36,6 +36,7 @@ type trainOptions struct {
 	seed        uint64
 	fromScratch bool
 	resume      bool
+	memory      byteSize
 	threads     int
 	asJSON      bool
 }
@@ -83,6 +84,7 @@ explains the recipe.`,
 	f.StringVar(&o.teacher, "teacher", "", "model to imitate besides the labels")
 	f.BoolVar(&o.fromScratch, "from-scratch", false, "draw the weights of the model file anew")
 	f.BoolVar(&o.resume, "resume", false, "go on from the last checkpoint in OUT")
+	f.Var(&o.memory, "memory-budget", "memory for a step's results, such as 200MiB: beyond it some are computed twice; 0: any")
 	f.Uint64Var(&o.seed, "seed", 0, "of all randomness")
 	f.BoolVar(&o.asJSON, "json", false, "print JSON lines, as where the output is no terminal: one per evaluation, then the report")
 	addThreads(c, &o.threads)
@@ -251,7 +253,7 @@ func runTrain(c *cobra.Command, model string, o *trainOptions) error {
 	tr := &train.Trainer{
 		Engine: interp.New(), Threads: o.threads, Seed: rec.Seed, Recipe: *rec.Train,
 		Data: data.train, Val: data.val, Eval: data.eval,
-		Dir: filepath.Join(o.output, "checkpoints"), Resume: o.resume,
+		Memory: int64(o.memory), Dir: filepath.Join(o.output, "checkpoints"), Resume: o.resume,
 		Log: log, Progress: bar.Update, Point: lines.point,
 	}
 	run := tr.Run("train", g)
