@@ -113,9 +113,9 @@ func kernelOf(t *tensor.Tensor) (kernel, bool) {
 // pick returns the weights of the slices among all those of t.
 func (k kernel) pick(t *tensor.Tensor, shape ...int) *tensor.Tensor {
 	if t.Elem().IsFloat() {
-		w := make([]float64, len(k.weights))
+		all, w := t.Float64s(), make([]float64, len(k.weights))
 		for i, at := range k.weights {
-			w[i] = t.Float64s()[at]
+			w[i] = all[at]
 		}
 		if t.Elem() == tensor.F64 {
 			return tensor.Of(w, shape...)
