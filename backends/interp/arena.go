@@ -59,10 +59,10 @@ func (p *plan) layOut() {
 			p.blocks = append(p.blocks, &block{from: i, to: i, size: (t.view.size + 15) &^ 15, offset: &t.offset})
 		}
 	}
-	p.arenaLen = pack(p.blocks) + slack
+	p.arenaLen = pack(p.blocks)
 }
 
-// slack is the floats after all results that kernels may read, though not use.
+// slack is the floats after the arena that kernels may read, though not use.
 const slack = 16
 
 // block is a piece of the arena that is in use from one step to another, both included.

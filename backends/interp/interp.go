@@ -115,7 +115,7 @@ func (x *executable) perform(ctx context.Context, in, out []*tensor.Tensor, spen
 		return nil, err
 	}
 	if len(x.arena) < p.arenaLen {
-		x.arena = make([]float32, p.arenaLen)
+		x.arena = make([]float32, p.arenaLen, p.arenaLen+slack)
 	}
 	if len(x.arena) > 0 {
 		p.bind(x.arena)

@@ -279,19 +279,18 @@ func relay(x *executable, from, to *view) []phase {
 		return rowTasks(to, 1, func(_ *worker, n, g, y int) { copy(to.line(n, g, y), from.line(n, g, y)) })
 	case from.block == 1:
 		return rowTasks(to, 2, func(_ *worker, n, g, y int) {
-			dst := to.line(n, g, y)
-			for l := range min(to.block, to.c-g*to.block) {
-				for i, v := range from.line(n, g*to.block+l, y) {
-					dst[i*to.block+l] = v
-				}
-			}
+			x.set.ToBlocks(to.w, to.lanes(g), to.line(n, g, y), from.data[from.at(n, g*to.block, y):], from.group)
 		})
 	}
-	return rowTasks(to, 2, func(_ *worker, n, c, y int) {
-		src := from.line(n, c/from.block, y)
-		dst := to.line(n, c, y)
-		for i := range dst {
-			dst[i] = src[i*from.block+c%from.block]
+	parts := 1 + to.h*to.w*from.block/chunk
+	return []phase{{from.n * from.groups() * parts, func(_ *worker, i int) {
+		y0, y1 := part(to.h, i%parts, parts)
+		n, g := i/parts/from.groups(), i/parts%from.groups()
+		for y := y0; y < y1; y++ {
+			x.set.ToPlanes(to.w, from.lanes(g), to.data[to.at(n, g*from.block, y):], to.group, from.line(n, g, y))
 		}
-	})
+		for c := range from.lanes(g) {
+			to.clearHalo(n, g*from.block+c, y0, y1)
+		}
+	}}}
 }

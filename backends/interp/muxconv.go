@@ -13,8 +13,8 @@ import (
 // vectors hold pixels of one output channel, and every product loads its own
 // place of the input. A tile is some vectors; for all output channels one after
 // the other it needs the same input, of so many channels at a time as fit into
-// the first-level cache. With strides the input is first split into planes
-// of pixels that a stride apart, so that vectors are contiguous again.
+// the first-level cache. Where columns have a stride the input is first split into planes of every
+// so many columns, so that vectors are contiguous again.
 
 // muxConv is a thriftc.MuxConv node with constant weights.
 type muxConv struct {
@@ -42,22 +42,29 @@ func muxSource(x *executable, n *ir.Node) (source, bool) {
 
 // arrange implements source.arrange.
 func (m *muxConv) arrange([]int) ([]want, want) {
-	l := planar
-	if m.strides() == 1 {
-		l = m.w.halo()
-		l.block = 1
+	l := m.w.halo()
+	l.block = 1
+	lanes := 8
+	if m.w.iw >= 16 {
+		lanes = 16
+	}
+	if l.left+l.right <= lanes {
+		// Rows begin at whole vectors, and what is right of one is what is left of the next.
+		l.left, l.right = lanes, -m.w.iw&(lanes-1)
+		if l.bottom == 0 {
+			l.right += lanes
+		}
 	}
 	return []want{{layout: l}}, want{layout: planar}
 }
-
-func (m *muxConv) strides() int { return m.w.sh * m.w.sw }
 
 // muxTiles is the work of a convolution.
 type muxTiles struct {
 	set   *simd.Set
 	proto simd.Mux
 	in    *view
-	back  int // elements from an output pixel's own place in the input to its first tap
+	first int // elements from the input's own first pixel to the first tap of the first output
+	sh    int
 	out   *view
 	st    store
 
@@ -84,12 +91,13 @@ func (m *muxConv) phases(in []*view, out *view, stages []stage, others []*view, 
 		return nil
 	}
 	x, w := in[0], &m.w
-	back := w.top*x.row + w.left
-	if m.strides() > 1 {
+	first := -w.top*x.row - w.left
+	if w.sw > 1 {
+		top := x.top - w.top
 		x, phases = m.split(x, s)
-		back = 0
+		first = top * x.row
 	}
-	t := &muxTiles{set: m.x.set, in: x, back: back, out: out,
+	t := &muxTiles{set: m.x.set, in: x, first: first, sh: w.sh, out: out,
 		st: atStore(stages, others, w.oc, inChannel, simd.Bias|simd.Norm|simd.Add|simd.Clamp)}
 	t.layTiles()
 	key := fmt.Sprint("mux", m.w, x.row, x.group, t.rows)
@@ -132,7 +140,7 @@ func (t *muxTiles) layTiles() {
 // chunksOf returns the taps for an input in x, of tiles of so many rows.
 func (m *muxConv) chunksOf(x *view, rows int) []muxChunk {
 	w := &m.w
-	bytes := 4 * x.row * (rows + (w.kh-1)*w.dh/w.sh) * m.strides()
+	bytes := 4 * x.row * ((rows-1)*w.sh + (w.kh-1)*w.dh + 1) * min(w.sw, (w.kw-1)*w.dw+1)
 	most := max(8, chunkBytes/max(1, bytes))
 	parts := evenly(w.ic, (w.ic+most-1)/most)
 	if w.ic == 0 {
@@ -153,7 +161,7 @@ func (m *muxConv) chunksOf(x *view, rows int) []muxChunk {
 				}
 				place := int(m.places[pair])
 				ky, kx := place/w.kw*w.dh, place%w.kw*w.dw
-				at := ((ch*w.sh+ky%w.sh)*w.sw+kx%w.sw)*x.group + ky/w.sh*x.row + kx/w.sw
+				at := (ch*w.sw+kx%w.sw)*x.group + ky*x.row + kx/w.sw
 				c.taps = append(c.taps, simd.MuxTap{Off: int32(4 * at), Weight: values[pair]})
 				c.counts[o]++
 			}
@@ -179,7 +187,7 @@ func (t *muxTiles) task(k *worker, i int) {
 		vectors := 0
 		for y := y0; y < y1; y++ {
 			for _, x := range cols {
-				m.X[vectors] = t.in.ptr(t.in.at(n, 0, y) + x - t.back)
+				m.X[vectors] = t.in.ptr(t.in.at(n, 0, y*t.sh) + t.first + x)
 				m.YAt[vectors] = 4 * ((y-y0)*out.row + x)
 				if a := t.st.add; a != nil {
 					m.AddAt[vectors] = 4 * ((y-y0)*a.row + x)
@@ -223,37 +231,34 @@ func (t *muxTiles) setParams(m *simd.Mux, n, o, y int) {
 	}
 }
 
-// split returns memory for the input as planes of every sh-th row and every sw-th
-// column with the padding in place, one for each remainder that taps use, and
-// the work that fills it.
+// split returns memory for the input, with its halo, as planes of every sw-th column from the
+// first that taps use, one plane for each remainder, and the work that fills it.
 func (m *muxConv) split(in *view, s *step) (*view, []phase) {
 	w := &m.w
-	used := make([]bool, m.strides())
-	for i := range w.kh {
-		for j := range w.kw {
-			used[i*w.dh%w.sh*w.sw+j*w.dw%w.sw] = true
-		}
+	wide := (in.row + w.sw - 1) / w.sw
+	to := s.temp([]int{w.n, w.ic * w.sw, in.group / in.row, wide}, planar)
+	used := make([]bool, w.sw)
+	for i := range w.kw {
+		used[i*w.dw%w.sw] = true
 	}
-	h, wide := w.oh+(w.kh-1)*w.dh/w.sh, w.ow+(w.kw-1)*w.dw/w.sw
-	to := s.temp([]int{w.n, w.ic * m.strides(), h, wide}, planar)
-	return to, rowTasks(to, 2, func(_ *worker, n, g, r int) {
-		phase := g % m.strides()
-		if !used[phase] {
-			return
+	from, piece := in.left-w.left, in.row
+	if in.row%w.sw == 0 {
+		piece = in.group // the columns go on as the rows do
+	}
+	return to, []phase{{w.n * w.ic, func(_ *worker, i int) {
+		for j := range w.sw {
+			if !used[j] {
+				continue
+			}
+			for at := 0; at < in.group; at += piece {
+				src := in.data[i*in.group+at:][:piece]
+				if from+j >= len(src) {
+					continue
+				}
+				src = src[from+j:]
+				dst := to.data[(i*w.sw+j)*to.group+at/in.row*wide:]
+				m.x.set.Every(dst[:(len(src)+w.sw-1)/w.sw], src, w.sw)
+			}
 		}
-		dst := to.line(n, g, r)
-		y := r*w.sh + phase/w.sw - w.top
-		if y < 0 || y >= w.ih {
-			clear(dst)
-			return
-		}
-		from := phase%w.sw - w.left // the column of the first element
-		lo := min(wide, max(0, (-from+w.sw-1)/w.sw))
-		hi := max(lo, min(wide, (w.iw-from+w.sw-1)/w.sw))
-		clear(dst[:lo])
-		if lo < hi {
-			m.x.set.Every(dst[lo:hi], in.line(n, g/m.strides(), y)[from+lo*w.sw:], w.sw)
-		}
-		clear(dst[hi:])
-	})
+	}}}
 }

@@ -77,6 +77,9 @@ func (v *view) place(whole *view, first int) {
 // groups returns the number of groups of channels.
 func (v *view) groups() int { return (v.c + v.block - 1) / v.block }
 
+// lanes returns how many channels a group has.
+func (v *view) lanes(g int) int { return min(v.block, v.c-g*v.block) }
+
 // at returns the element where a row begins.
 func (v *view) at(n, g, y int) int { return v.origin + n*v.image + g*v.group + y*v.row }
 

@@ -24,6 +24,7 @@ var families = map[string]func(v isa){
 	"conv":  isa.convTiles,
 	"train": isa.train,
 	"mux":   isa.muxes,
+	"relay": isa.relays,
 	"i8":    isa.bytes,
 	"qmux":  isa.qmuxes,
 	"rows": func(v isa) {

@@ -5,6 +5,7 @@
 package simd
 
 //go:generate sh ../asm/generate.sh mux
+//go:generate sh ../asm/generate.sh relay
 //go:generate sh ../asm/generate.sh qmux
 //go:generate sh ../asm/generate.sh rows
 //go:generate sh ../asm/generate.sh conv
@@ -24,14 +25,15 @@ type Set struct {
 	Name  string // portable, avx2 or avx512
 	Lanes int    // floats in a vector
 
-	conv              [][]func(t *uint64) // by blocks and pixels of a Tile, both less one
-	depthwise         []func(t *uint64)   // by pixels, less one
-	poolMax, poolMean func(n int, t *uint64)
-	peak              func(n int)
-	mux               []func(m *uint64)    // by vectors, less one
-	muxHalf           []func(m *uint64)    // the same for vectors of 8 lanes where others have 16
-	qmux              [2][]func(m *uint64) // of one pixel and of four; by patches, less one
-	patches           func(n int, dst *uint8, dstStep int, src *uint8, srcStep int, row int)
+	conv               [][]func(t *uint64) // by blocks and pixels of a Tile, both less one
+	depthwise          []func(t *uint64)   // by pixels, less one
+	poolMax, poolMean  func(n int, t *uint64)
+	peak               func(n int)
+	mux                []func(m *uint64)    // by vectors, less one
+	muxHalf            []func(m *uint64)    // the same for vectors of 8 lanes where others have 16
+	qmux               [2][]func(m *uint64) // of one pixel and of four; by patches, less one
+	patches            func(n int, dst *uint8, dstStep int, src *uint8, srcStep int, row int)
+	toPlanes, toBlocks relayKernel
 	trainKernels
 
 	winoIn, winoOut func(t *uint64)
