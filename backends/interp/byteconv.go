@@ -95,6 +95,11 @@ func byteConvUnit(x *executable, n *ir.Node) (unit, bool) {
 		return unit{}, false
 	}
 	c.mult = n.ConstIn(5).Float32s()
+	return c.unit(n), true
+}
+
+// unit returns the unit whose input is that of n.
+func (c *byteConv) unit(n *ir.Node) unit {
 	return unit{name: "bytes", in: n.In[:1], arrange: c.arrange, make: func(in, out []*view, _ *step) []phase {
 		if out[0].size == 0 {
 			return nil
@@ -108,7 +113,7 @@ func byteConvUnit(x *executable, n *ir.Node) (unit, bool) {
 			}
 		}
 		return []phase{p.phase()}
-	}}, true
+	}}
 }
 
 // byteSumsSource is a QConv or QGemm whose i32 sums become floats by the

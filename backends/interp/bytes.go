@@ -85,6 +85,7 @@ func init() {
 		"thriftc.QConv":              byteConvUnit,
 		"thriftc.QGemm":              byteConvUnit,
 		"thriftc.QGlobalAveragePool": meanBytes,
+		"thriftc.QMuxConv":           qmuxUnit,
 		"Flatten":                    sameBytes,
 		"Reshape":                    sameBytes,
 		"Squeeze":                    sameBytes,

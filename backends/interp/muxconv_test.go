@@ -55,3 +55,57 @@ func muxes(t *testing.T, seeds int) {
 }
 
 func TestMuxConv(t *testing.T) { muxes(t, 300) }
+
+// mux adds a QMuxConv of x.
+func (b *byteBuilder) mux(x *ir.Value) *ir.Value {
+	r, s := b.rand, staticShape(x)
+	c, group := s[1], 1
+	if r.IntN(6) == 0 {
+		for group = 1 + r.IntN(3); c%group > 0; group-- {
+		}
+	}
+	oc := group * (1 + r.IntN(40))
+	we := []tensor.Elem{tensor.I8, tensor.I8, tensor.I4, tensor.Int(2), tensor.Uint(5), tensor.U8}[r.IntN(6)]
+	lo, hi := we.Range()
+	kh, kw := 1+r.IntN(3), 1+r.IntN(4)
+	attrs := spatial(r, kh, kw)
+	if s[2] <= kh*2 || s[3] <= kw*2 || r.IntN(2) == 0 {
+		kh, kw = 3, 3
+		attrs = []any{"pads", []int{1, 1, 1, 1}}
+	}
+	attrs = append(attrs, "group", group, "kernel_shape", []int{kh, kw})
+	in := []*ir.Value{x, b.ints(we, lo, hi, oc, c/group), b.places(kh*kw, oc, c/group), b.zeroOf(x), nil}
+	if r.IntN(3) > 0 {
+		size := int64(1) << []int{10, 10, 10, 24, 30}[r.IntN(5)]
+		in[4] = b.ints(tensor.I32, -size, size, oc)
+		if r.IntN(4) == 0 {
+			attrs = append(attrs, "bias_shift", 1+r.IntN(4))
+		}
+	}
+	return b.result("thriftc.QMuxConv", append(in, b.multiplier(float64(c/group)*5000, []int{1, oc}[r.IntN(2)])), attrs...)
+}
+
+// TestQMuxConv: bytes with one weight per slice, before and after other integer operators.
+func TestQMuxConv(t *testing.T) {
+	for seed := range uint64(300) {
+		b := &byteBuilder{newBuilder(t, seed), map[*ir.Value]int64{}}
+		r := b.rand
+		zp, z := b.zero(b.byteType())
+		x := b.data(r.IntN(3), 1+r.IntN(40), 3+r.IntN(20), 3+r.IntN(40))
+		scale := b.Float("s", 0.02)
+		v := b.node("QuantizeLinear", []*ir.Value{x, scale, zp})
+		b.zeros[v] = z
+		if r.IntN(2) == 0 {
+			v = b.step(v)
+		}
+		for range 1 + r.IntN(2) {
+			if s := staticShape(v); len(s) == 4 && s[2] > 2 && s[3] > 2 {
+				v = b.mux(v)
+			}
+		}
+		if r.IntN(2) == 0 {
+			v = b.step(v)
+		}
+		b.check(fmt.Sprint("qmux ", seed), b.node("DequantizeLinear", []*ir.Value{v, scale, b.zeroOf(v)}), 0)
+	}
+}

@@ -106,6 +106,7 @@ type worker struct {
 	stage    simd.Tile    // of a stage that follows it
 	bytes    simd.ByteRow // of results in bytes
 	mux      simd.Mux
+	qmux     simd.QMux
 	lanes    simd.Lanes
 	outer    simd.Outer
 	scratch  []float32
