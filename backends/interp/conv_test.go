@@ -191,3 +191,54 @@ func TestJoinAndCut(t *testing.T) {
 		b.check(fmt.Sprint("join ", seed), v, 0)
 	}
 }
+
+// TestChannels: nodes that rearrange channels between convolutions.
+func TestChannels(t *testing.T) {
+	for seed := range uint64(60) {
+		b := newBuilder(t, seed)
+		r := b.rand
+		x := b.data(1+r.IntN(2), 5, 6+r.IntN(4), 9)
+		conv := func(v *ir.Value, oc int) *ir.Value {
+			return b.node("Conv", []*ir.Value{v, b.weights(oc, staticShape(v)[1], 3, 3)}, "pads", []int{1, 1, 1, 1})
+		}
+		half := []int{29, 12, 24, 40}[r.IntN(4)]
+		p, q := conv(x, half), b.node("LeakyRelu", []*ir.Value{conv(x, half)})
+		for range 1 + r.IntN(3) {
+			v := b.node("Concat", []*ir.Value{p, q}, "axis", 1)
+			s := staticShape(v)
+			if r.IntN(4) > 0 { // a channel shuffle
+				v = b.node("Reshape", []*ir.Value{v, b.Ints("s", int64(s[0]), 2, int64(half), int64(s[2]), int64(s[3]))})
+				if r.IntN(8) == 0 {
+					v = b.node("Abs", []*ir.Value{v})
+				}
+				v = b.node("Transpose", []*ir.Value{v}, "perm", []int{0, 2, 1, 3, 4})
+				if r.IntN(8) == 0 {
+					v = b.node("Sigmoid", []*ir.Value{v})
+				}
+				v = b.node("Reshape", []*ir.Value{v, b.Ints("s", int64(s[0]), int64(s[1]), int64(s[2]), int64(s[3]))})
+			}
+			if r.IntN(3) == 0 {
+				v = b.node("Slice", []*ir.Value{v, b.Ints("a", 3, 1), b.Ints("e", int64(s[1]), 100), b.Ints("axes", 1, 2), b.Ints("steps", 1+int64(r.IntN(2)), 1+int64(r.IntN(2)))})
+				v = b.node("Pad", []*ir.Value{v, b.Ints("p", 0, 3, 0, 0, 0, int64(r.IntN(20)), 0, 0)})
+				s = staticShape(v)
+				half = s[1] / 2
+			}
+			n, err := b.Add("Split", "", ir.MakeAttrs("axis", 1), []*ir.Value{v, b.Ints("sizes", int64(half), int64(s[1]-half))}, "p", "q")
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, q = n.Out[0], b.node("Relu", []*ir.Value{conv(n.Out[1], half)})
+		}
+		v := b.node("Concat", []*ir.Value{q, p}, "axis", 1)
+		switch s := staticShape(v); r.IntN(4) {
+		case 0:
+			v = b.node("Transpose", []*ir.Value{v}, "perm", []int{0, 2, 3, 1})
+		case 1:
+			v = b.node("Reshape", []*ir.Value{v, b.Ints("s", int64(s[0]), int64(s[1]), int64(s[2]*s[3]))})
+			v = b.node("Transpose", []*ir.Value{v}, "perm", []int{0, 2, 1})
+		case 2:
+			v = conv(v, 7)
+		}
+		b.check(fmt.Sprint("channels ", seed), v, 0)
+	}
+}

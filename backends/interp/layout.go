@@ -20,14 +20,15 @@ var plain = want{planar, true}
 // arranger gives every value a layout, and puts a change of layout where a unit wants another.
 type arranger struct {
 	*plan
-	set   *executable
-	lying map[*ir.Value][]int // the slots that hold a value, as its unit made it first
-	units []unit              // by step
+	set    *executable
+	lying  map[*ir.Value][]int   // the slots that hold a value, as its unit made it first
+	picked map[*ir.Value]*picked // values that are not made yet, see channels.go
+	units  []unit                // by step
 }
 
 // arrange makes the plan's slots and steps from units in order.
 func (p *plan) arrange(g *ir.Graph, x *executable, list []unit) {
-	a := &arranger{plan: p, set: x, lying: map[*ir.Value][]int{}}
+	a := &arranger{plan: p, set: x, lying: map[*ir.Value][]int{}, picked: map[*ir.Value]*picked{}}
 	for _, v := range g.Inputs {
 		p.inputs = append(p.inputs, a.hold(v, planar, foreign))
 	}
@@ -91,27 +92,36 @@ func (s *slot) hasView() bool {
 	return s.shape != nil && (s.elem == tensor.F32 || s.elem == tensor.I8 || s.elem == tensor.U8 || s.elem == tensor.I32)
 }
 
-// place makes the step of a unit.
+// place makes the step of a unit, or notes what its results are for later.
 func (a *arranger) place(u unit) {
+	if v := a.lastly(u.node); v != nil {
+		u = channelsLast(u, v)
+	} else if !a.joins(u) && a.pick(u) {
+		return
+	}
+	a.placeNow(u, append([]*ir.Node{u.node}, u.fused...))
+}
+
+// placeNow makes the step of a unit; nodes are those that no step has yet.
+func (a *arranger) placeNow(u unit, nodes []*ir.Node) {
 	wants, given := slices.Repeat([]want{plain}, len(u.in)), plain
 	if u.arrange != nil {
 		lies := make([]int, len(u.in))
 		for i, v := range u.in {
 			if v != nil {
-				lies[i] = a.slots[a.lying[v][0]].layout.block
+				lies[i] = a.slots[a.natural(v)].layout.block
 			}
 		}
 		wants, given = u.arrange(lies)
 	}
-	s := step{node: u.node, nodes: append([]*ir.Node{u.node}, u.fused...), name: u.name, kind: u.kind}
-	if n := u.node; n.Op.Name == "Concat" && a.canJoin(u) {
+	s := step{node: u.node, nodes: nodes, name: u.name, kind: u.kind}
+	if a.joins(u) {
 		s.kind, s.name = arranged, "view"
-		s.in, s.out = a.join(u)
-		a.steps, a.units = append(a.steps, s), append(a.units, u)
-		return
-	} else if n.Op.Name == "Split" && a.canCut(u) {
-		s.kind, s.name = arranged, "view"
-		s.in, s.out = a.cut(u)
+		if u.node.Op.Name == "Concat" {
+			s.in, s.out = a.join(u)
+		} else {
+			s.in, s.out = a.cut(u)
+		}
 		a.steps, a.units = append(a.steps, s), append(a.units, u)
 		return
 	}
@@ -148,6 +158,7 @@ func (a *arranger) place(u unit) {
 
 // slotFor returns a slot in which v lies as wanted.
 func (a *arranger) slotFor(v *ir.Value, w want) int {
+	a.natural(v)
 	for _, i := range a.lying[v] {
 		s := &a.slots[i]
 		if s.layout.block != w.block {
@@ -180,7 +191,7 @@ func (a *arranger) change(from, to int) {
 
 // output returns where an output's value is, in row-major order, once the plan has run.
 func (a *arranger) output(v *ir.Value) output {
-	i := a.lying[v][0]
+	i := a.natural(v)
 	s := &a.slots[i]
 	if !s.hasView() || s.elem != tensor.F32 {
 		if s.memory == inArena {
@@ -208,17 +219,28 @@ func (a *arranger) root(i int) int {
 	return i
 }
 
+// joins reports whether a unit is a Concat or Split that moves nothing.
+func (a *arranger) joins(u unit) bool {
+	return u.node.Op.Name == "Concat" && a.canJoin(u) || u.node.Op.Name == "Split" && a.canCut(u)
+}
+
+// inBlocks reports whether a value was made in blocks of channels.
+func (a *arranger) inBlocks(v *ir.Value) bool {
+	l := a.lying[v]
+	return len(l) > 0 && a.slots[l[0]].layout.block > 1
+}
+
 // canJoin reports whether a Concat's inputs can be groups of channels of its output.
 func (a *arranger) canJoin(u unit) bool {
 	rank := len(staticShape(u.out[0]))
 	return (rank == 3 || rank == 4) && axisIn(u.node.Int("axis"), rank) == 1 && a.fillBlocks(u.in) &&
-		slices.ContainsFunc(u.in, func(v *ir.Value) bool { return a.slots[a.lying[v][0]].layout.block > 1 })
+		slices.ContainsFunc(u.in, a.inBlocks)
 }
 
 // canCut reports whether a Split's outputs can be groups of channels of its input.
 func (a *arranger) canCut(u unit) bool {
 	rank := len(staticShape(u.in[0]))
-	return a.slots[a.lying[u.in[0]][0]].layout.block > 1 && axisIn(u.node.Int("axis"), rank) == 1 && a.fillBlocks(u.out)
+	return a.inBlocks(u.in[0]) && axisIn(u.node.Int("axis"), rank) == 1 && a.fillBlocks(u.out)
 }
 
 // fillBlocks reports whether the channels of all values but the last fill whole blocks.
@@ -232,7 +254,7 @@ func (a *arranger) join(u unit) (in, out []int) {
 	whole := a.hold(u.out[0], blocked, inArena)
 	group := 0
 	for _, v := range u.in {
-		i := a.lying[v][0]
+		i := a.natural(v)
 		if s, w := &a.slots[i], &a.slots[whole]; s.memory != inArena || s.exact || s.layout.block != simd.Block || i == whole ||
 			s.layout.halo() && w.layout.halo() && s.layout.fill != w.layout.fill {
 			from := i

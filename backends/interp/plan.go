@@ -102,8 +102,9 @@ type phase struct {
 // worker is what a task may use that no other task uses at the same time.
 type worker struct {
 	id       int
-	tile     simd.Tile    // of a convolution
-	stage    simd.Tile    // of a stage that follows it
+	tile     simd.Tile // of a convolution
+	stage    simd.Tile // of a stage that follows it
+	gather   simd.Gather
 	bytes    simd.ByteRow // of results in bytes
 	mux      simd.Mux
 	qmux     simd.QMux

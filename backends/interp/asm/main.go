@@ -18,15 +18,16 @@ import (
 
 // families are the kernels of one file each.
 var families = map[string]func(v isa){
-	"lines": isa.lines,
-	"math":  isa.functions,
-	"wino":  isa.wino,
-	"conv":  isa.convTiles,
-	"train": isa.train,
-	"mux":   isa.muxes,
-	"relay": isa.relays,
-	"i8":    isa.bytes,
-	"qmux":  isa.qmuxes,
+	"lines":  isa.lines,
+	"math":   isa.functions,
+	"wino":   isa.wino,
+	"conv":   isa.convTiles,
+	"gather": isa.gathers,
+	"train":  isa.train,
+	"mux":    isa.muxes,
+	"relay":  isa.relays,
+	"i8":     isa.bytes,
+	"qmux":   isa.qmuxes,
 	"rows": func(v isa) {
 		v.rows()
 		v.even()

@@ -96,3 +96,30 @@ func BenchmarkConvTile(b *testing.B) {
 		}
 	}
 }
+
+func TestGather(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for trial := range 200 {
+		n, sources := 1+r.IntN(20), 1+r.IntN(GatherSources)
+		y := floats(r, n*20)
+		g := &Gather{Y: unsafe.Pointer(&y[0]), YDist: 4 * (16 + r.IntN(4)), N: n, More: r.IntN(2)}
+		for i := range sources {
+			dist := 16 * (1 + r.IntN(2))
+			g.From[i] = GatherSource{X: unsafe.Pointer(&floats(r, n*dist)[0]), Dist: 4 * dist, Index: new([16]int32)}
+		}
+		for l := range 16 {
+			if s := &g.From[r.IntN(sources)]; r.IntN(8) > 0 {
+				s.Mask |= 1 << l
+				s.Index[l] = int32(r.IntN(16))
+			}
+		}
+		start := append([]float32(nil), y...)
+		Portable.Gather(sources, g)
+		want := append([]float32(nil), y...)
+		for _, s := range All()[1:] {
+			copy(y, start)
+			s.Gather(sources, g)
+			sameBits(t, fmt.Sprint(s.Name, " trial ", trial), y, want)
+		}
+	}
+}

@@ -25,7 +25,7 @@ func nativeSets() []*Set {
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX2 {
 		out = append(out, &Set{
 			Name: "avx512", Lanes: 16,
-			conv: convAVX512, peak: peakAVX512, poolMax: poolMaxAVX512, poolMean: poolMeanAVX512, depthwise: depthwiseAVX512,
+			conv: convAVX512, gather: []func(*uint64){gather1AVX512, gather2AVX512, gather3AVX512, gather4AVX512}, peak: peakAVX512, poolMax: poolMaxAVX512, poolMean: poolMeanAVX512, depthwise: depthwiseAVX512,
 			trainKernels: trainAVX512,
 			lines:        linesAVX512,
 			winoIn:       winoInAVX512, winoOut: winoOutAVX512,

@@ -9,6 +9,7 @@ package simd
 //go:generate sh ../asm/generate.sh qmux
 //go:generate sh ../asm/generate.sh rows
 //go:generate sh ../asm/generate.sh conv
+//go:generate sh ../asm/generate.sh gather
 //go:generate sh ../asm/generate.sh train
 //go:generate sh ../asm/generate.sh i8
 
@@ -27,6 +28,7 @@ type Set struct {
 
 	conv               [][]func(t *uint64) // by blocks and pixels of a Tile, both less one
 	depthwise          []func(t *uint64)   // by pixels, less one
+	gather             []func(g *uint64)   // by sources, less one
 	poolMax, poolMean  func(n int, t *uint64)
 	peak               func(n int)
 	mux                []func(m *uint64)    // by vectors, less one
