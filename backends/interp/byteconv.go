@@ -3,7 +3,6 @@ package interp
 import (
 	"fmt"
 	"math"
-	"slices"
 	"unsafe"
 
 	"thriftc/backends/interp/simd"
@@ -14,6 +13,7 @@ import (
 // byteConv is a thriftc.QConv, or a thriftc.QGemm as one of images of one pixel.
 type byteConv struct {
 	x       *executable
+	node    *ir.Node
 	w       window
 	weights *ir.Value
 	zeros   []int64   // of the weights
@@ -31,7 +31,7 @@ func byteConvOf(x *executable, n *ir.Node) (*byteConv, bool) {
 	if !ok || n.ConstIn(1) == nil || n.In[0].HasData() || !isByte(n.In[0].Type.Elem) {
 		return nil, false
 	}
-	c := &byteConv{x: x, weights: n.In[1], zeros: []int64{0}, zero: offsetOf(n.In[0].Type.Elem), shift: n.Int("bias_shift")}
+	c := &byteConv{x: x, node: n, weights: n.In[1], zeros: []int64{0}, zero: offsetOf(n.In[0].Type.Elem), shift: n.Int("bias_shift")}
 	shape := n.ConstIn(1).Shape()
 	if n.Op.Name == "thriftc.QConv" {
 		g, ok := flatWindow(n)
@@ -190,17 +190,26 @@ type packedBytes struct {
 	wide    bool    // sums may not fit 24 bits
 }
 
-// weight returns the weights of output channel o without their zero point.
-func (c *byteConv) matrix() []int64 {
-	q := c.weights.Data.Int64s()
+// matrix returns the weights without their zero point, a row for each output channel.
+func (c *byteConv) matrix() []int16 {
 	k := c.w.ic / c.w.groups * c.w.kh * c.w.kw
-	m := make([]int64, c.w.oc*k)
-	for o := range c.w.oc {
-		for i := range k {
-			m[o*k+i] = q[o*c.rows[0]+i*c.rows[1]] - c.zeros[o%len(c.zeros)]
-		}
+	m := make([]int16, c.w.oc*k)
+	switch q := c.weights.Data.Container().(type) {
+	case []int8:
+		fillMatrix(c, m, q, k)
+	case []uint8:
+		fillMatrix(c, m, q, k)
 	}
 	return m
+}
+
+func fillMatrix[T int8 | uint8](c *byteConv, m []int16, q []T, k int) {
+	for o := range c.w.oc {
+		zero := int16(c.zeros[o%len(c.zeros)])
+		for i, row := 0, m[o*k:(o+1)*k]; i < k; i++ {
+			row[i] = int16(q[o*c.rows[0]+i*c.rows[1]]) - zero
+		}
+	}
 }
 
 // pack makes panels of at most most blocks.
@@ -252,20 +261,22 @@ func b2i(b bool) int {
 }
 
 // packRows makes bias and multipliers: the bias takes in what the zero point of the input adds to every sum.
-func (c *byteConv) packRows(p *packedBytes, m []int64, blocks int) {
+func (c *byteConv) packRows(p *packedBytes, m []int16, blocks int) {
 	p.bias = newView([]int{blocks * simd.Block}, tensor.I32, planar)
 	p.mult = newView([]int{blocks * simd.Block}, tensor.F32, planar)
 	bias, mult := make([]int32, blocks*simd.Block), make([]float32, blocks*simd.Block)
 	p.bias.base, p.mult.base = unsafe.Pointer(unsafe.SliceData(bias)), unsafe.Pointer(unsafe.SliceData(mult))
 	k := len(m) / max(1, c.w.oc)
 	for o := range c.w.oc {
-		var sum, up, down int64
+		var positive, negative int64
 		for _, v := range m[o*k : (o+1)*k] {
-			sum += v
-			lo, hi := -v*c.zero, v*(255-c.zero)
-			up += max(lo, hi, 0)
-			down += min(lo, hi, 0)
+			below := v & (v >> 15) // v if it is negative, else 0
+			negative += int64(below)
+			positive += int64(v - below)
 		}
+		sum := positive + negative
+		up := positive*(255-c.zero) - negative*c.zero
+		down := negative*(255-c.zero) - positive*c.zero
 		b := int64(0)
 		if c.bias != nil {
 			b = c.bias[o]
@@ -287,63 +298,83 @@ func (c *byteConv) packRows(p *packedBytes, m []int64, blocks int) {
 // packChannels makes the taps of a panel from four input channels each. What has no
 // weights is left out. A weight that does not fit i8, because of its
 // zero point, takes what is left of it to a further tap of the same bytes.
-func (c *byteConv) packChannels(n *bytePanel, m []int64) {
+func (c *byteConv) packChannels(n *bytePanel, m []int16) {
 	w := &c.w
-	icg, ocg := w.ic/w.groups, w.oc/w.groups
+	icg, ocg, area := w.ic/w.groups, w.oc/w.groups, w.kh*w.kw
 	o0, o1 := n.block*simd.Block, min((n.block+n.blocks)*simd.Block, w.oc)
 	from, to := o0/ocg*icg, ((o1-1)/ocg+1)*icg
-	values := make([]int64, n.blocks*64)
+	n.reserve((to - from + 3) / 4 * area)
+	values := make([]int16, n.blocks*64)
 	for ch := from &^ 3; ch < to; ch += 4 {
-		for i := range w.kh {
-			for j := range w.kw {
-				clear(values)
-				for o := o0; o < o1; o++ {
-					g := o / ocg
-					for t := range 4 {
-						if in := ch + t - g*icg; in >= 0 && in < icg {
-							values[(o-o0)*4+t] = m[((o*icg+in)*w.kh+i)*w.kw+j]
+		for at := range area {
+			var any int16
+			for o := o0; o < o1; o++ {
+				first := o / ocg * icg
+				v := values[(o-o0)*4:][:4]
+				if in := ch - first; in >= 0 && in+4 <= icg {
+					row := m[(o*icg+in)*area+at:]
+					v[0], v[1], v[2], v[3] = row[0], row[area], row[2*area], row[3*area]
+				} else {
+					for t := range v {
+						if v[t] = 0; in+t >= 0 && in+t < icg {
+							v[t] = m[(o*icg+in+t)*area+at]
 						}
 					}
 				}
-				n.add(byteTap{ch, i, j}, values)
+				any |= v[0] | v[1] | v[2] | v[3]
+			}
+			if any != 0 {
+				n.add(byteTap{ch, at / w.kw, at % w.kw}, values)
 			}
 		}
 	}
 }
 
 // packColumns makes the taps of a block of a depthwise convolution from four neighbouring columns each.
-func (c *byteConv) packColumns(n *bytePanel, m []int64) {
+func (c *byteConv) packColumns(n *bytePanel, m []int16) {
 	w := &c.w
 	o0, o1 := n.block*simd.Block, min((n.block+1)*simd.Block, w.oc)
 	most := 4
 	if w.dw > 1 {
 		most = 1
 	}
-	values := make([]int64, 64)
+	values := make([]int16, 64)
 	for i := range w.kh {
 		for j := 0; j < w.kw; j += most {
 			clear(values)
 			for o := o0; o < o1; o++ {
-				for t := range min(most, w.kw-j) {
-					values[(o-o0)*4+t] = m[(o*w.kh+i)*w.kw+j+t]
-				}
+				copy(values[(o-o0)*4:], m[(o*w.kh+i)*w.kw+j:][:min(most, w.kw-j)])
 			}
 			n.add(byteTap{0, i, j}, values)
 		}
 	}
 }
 
-// add appends a tap, as often as its weights need; it takes them from values.
-func (n *bytePanel) add(tap byteTap, values []int64) {
-	for slices.ContainsFunc(values, func(v int64) bool { return v != 0 }) {
+// reserve makes room for the weights of so many taps.
+func (n *bytePanel) reserve(taps int) {
+	n.taps = make([]byteTap, 0, taps)
+	for b := range n.weights {
+		n.weights[b] = make([]int8, 0, 64*taps)
+	}
+}
+
+// add appends a tap, as often as its weights need; what it takes of them is gone from values.
+func (n *bytePanel) add(tap byteTap, values []int16) {
+	for more := true; more; {
+		more = false
 		n.taps = append(n.taps, tap)
-		for b := range n.blocks {
-			for l := range 64 {
-				v := &values[b*64+l]
-				q := min(max(*v, math.MinInt8), math.MaxInt8)
-				*v -= q
-				n.weights[b] = append(n.weights[b], int8(q))
+		for b := range n.weights {
+			var row [64]int8
+			v := values[b*64:][:64]
+			for l, x := range v {
+				row[l] = int8(x)
+				if x != int16(row[l]) {
+					row[l] = int8(min(max(x, math.MinInt8), math.MaxInt8))
+					more = true
+				}
+				v[l] -= int16(row[l])
 			}
+			n.weights[b] = append(n.weights[b], row[:]...)
 		}
 	}
 }
@@ -448,7 +479,8 @@ func (c *byteConv) product(in, out *view, floats bool) *product {
 
 // form names what pack makes, for the cache of packed weights.
 func (c *byteConv) form(most int, depthwise, pairs bool) string {
-	return fmt.Sprint("bytes", c.w.groups, c.w.kh, c.w.kw, c.w.dw, most, depthwise, pairs, c.zero, c.zeros, c.shift, c.rows, c.bias, c.mult)
+	params := [3]*tensor.Tensor{c.node.ConstIn(3), c.node.ConstIn(4), c.node.ConstIn(5)}
+	return fmt.Sprintf("bytes %v %v %v %v %v %v %v %v %v %p %p %p %p", c.w.groups, c.w.kh, c.w.kw, c.w.dw, most, depthwise, pairs, c.zero, c.rows, params[0], params[1], params[2], &c.mult[0])
 }
 
 // pairTile computes a depthwise tile in pairs, and a last odd pixel alone.
