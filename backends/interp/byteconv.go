@@ -3,6 +3,7 @@ package interp
 import (
 	"fmt"
 	"math"
+	"slices"
 	"unsafe"
 
 	"thriftc/backends/interp/simd"
@@ -187,7 +188,7 @@ type packedBytes struct {
 	bias    *view
 	mult    *view
 	late    []int64 // the bias where it is added after a shift
-	wide    bool    // sums may not fit 24 bits
+	wide    []bool  // by block: sums may not fit 24 bits
 }
 
 // matrix returns the weights without their zero point, a row for each output channel.
@@ -266,6 +267,7 @@ func (c *byteConv) packRows(p *packedBytes, m []int16, blocks int) {
 	p.mult = newView([]int{blocks * simd.Block}, tensor.F32, planar)
 	bias, mult := make([]int32, blocks*simd.Block), make([]float32, blocks*simd.Block)
 	p.bias.base, p.mult.base = unsafe.Pointer(unsafe.SliceData(bias)), unsafe.Pointer(unsafe.SliceData(mult))
+	p.wide = make([]bool, blocks)
 	k := len(m) / max(1, c.w.oc)
 	for o := range c.w.oc {
 		var positive, negative int64
@@ -287,7 +289,9 @@ func (c *byteConv) packRows(p *packedBytes, m []int16, blocks int) {
 			bias[o] += int32(b)
 		}
 		const limit = 1 << 24
-		p.wide = p.wide || up<<c.shift+b > limit || down<<c.shift+b < -limit
+		if up<<c.shift+b > limit || down<<c.shift+b < -limit {
+			p.wide[o/simd.Block] = true
+		}
 	}
 	if c.shift > 0 {
 		p.late = make([]int64, blocks*simd.Block)
@@ -468,9 +472,9 @@ func (c *byteConv) product(in, out *view, floats bool) *product {
 		run = func(k *worker, _, pixels int) { s.BytesDepthwise(pixels, &k.tile) }
 	}
 	p.tile = run
-	if floats || z.wide || z.late != nil || s.ByteSums() {
-		p.proto.Flags = simd.Sums
-		t := &sumTile{c: c, z: z, run: run, floats: floats}
+	always := floats || z.late != nil || s.ByteSums()
+	if always || slices.Contains(z.wide, true) {
+		t := &sumTile{c: c, z: z, run: run, floats: floats, always: always}
 		p.tile = t.tile
 	}
 	p.spread(c.x.pool.workers)
@@ -499,21 +503,30 @@ func pairTile(s *simd.Set, t *simd.Tile, pixels int, pairs, single unsafe.Pointe
 	t.X, t.W, t.Y = x, w, y
 }
 
-// sumTile computes tiles whose sums are not requantised in registers.
+// sumTile computes tiles whose sums are not requantised in registers: all, or those of wide blocks.
 type sumTile struct {
 	c      *byteConv
 	z      *packedBytes
 	run    func(w *worker, blocks, pixels int)
 	floats bool
+	always bool
 }
 
 func (f *sumTile) tile(w *worker, blocks, pixels int) {
 	t := &w.tile
+	first := int(uintptr(t.Bias)-uintptr(f.z.bias.base)) / (4 * simd.Block)
+	wide := f.z.wide[first : first+blocks]
+	if !f.always && !slices.Contains(wide, true) {
+		f.run(w, blocks, pixels)
+		return
+	}
 	size := pixels * simd.Block
 	at := unsafe.Pointer(&w.temp(blocks * size)[0])
 	y, block, dist := t.Y, t.YBlock, t.YDist
 	t.Y, t.YBlock, t.YDist = at, 4*size, 4*simd.Block
+	t.Flags = simd.Sums
 	f.run(w, blocks, pixels)
+	t.Flags = 0
 	t.Y, t.YBlock, t.YDist = y, block, dist
 	p := &w.bytes
 	lo, hi, zero := int64(f.c.out.Lo), int64(f.c.out.Hi), int64(f.c.out.Zero)
@@ -522,9 +535,9 @@ func (f *sumTile) tile(w *worker, blocks, pixels int) {
 		sums := unsafe.Slice((*int32)(unsafe.Add(at, 4*b*size)), size)
 		p.Mult = unsafe.Add(t.Scale, 4*b*simd.Block)
 		if f.z.late != nil {
-			first := int(uintptr(p.Mult)-uintptr(f.z.mult.base)) / 4
+			late := f.z.late[(first+b)*simd.Block:]
 			for i, v := range sums {
-				sums[i] = int32(int64(v)<<f.c.shift + f.z.late[first+i%simd.Block])
+				sums[i] = int32(int64(v)<<f.c.shift + late[i%simd.Block])
 			}
 		}
 		to := unsafe.Add(y, b*block)
@@ -537,7 +550,7 @@ func (f *sumTile) tile(w *worker, blocks, pixels int) {
 			if f.floats {
 				f.c.x.set.SumsToFloats(unsafe.Slice((*float32)(dst), per), sums[i:i+per], p)
 			} else {
-				f.c.x.set.Requantise(unsafe.Slice((*uint8)(dst), per), sums[i:i+per], p, f.z.wide)
+				f.c.x.set.Requantise(unsafe.Slice((*uint8)(dst), per), sums[i:i+per], p, wide[b])
 			}
 		}
 	}

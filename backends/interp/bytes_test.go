@@ -111,7 +111,7 @@ func (b *byteBuilder) product(x *ir.Value, sums bool) *ir.Value {
 		}
 	}
 	if r.IntN(3) > 0 {
-		size := int64(1) << []int{10, 10, 10, 24, 27}[r.IntN(5)] // some sums do not fit 24 bits
+		size := int64(1) << []int{10, 10, 10, 24, 30}[r.IntN(5)] // some sums do not fit 24 bits
 		in[4] = b.ints(tensor.I32, -size, size, oc)
 		if r.IntN(4) == 0 {
 			attrs = append(attrs, "bias_shift", 1+r.IntN(4))

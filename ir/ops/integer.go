@@ -15,8 +15,8 @@ import (
 //
 // A multiplier is an f32, so a whole number of 24 bits times a power of two: the
 // rule is an integer multiplication and a shift. The product is exact for
-// |acc| < 2²⁹, which passes/lowerint proves for the layers that it makes; beyond
-// that it is rounded to f64 once.
+// |acc| < 2²⁹; beyond that passes/lowerint gives the multiplier fewer bits. Where it
+// is not exact all the same, it is rounded to f64 once.
 
 // requantSpecs are the attributes of the rule.
 var requantSpecs = []ir.AttrSpec{

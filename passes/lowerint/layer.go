@@ -3,15 +3,23 @@ package lowerint
 import (
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 
 	"thriftc/ir"
 	"thriftc/ir/tensor"
 )
 
-// accLimit bounds the accumulators: below it the product with a multiplier of
-// 24 bits is exact in f64.
-const accLimit = 1 << 29
+// accLimit bounds the accumulators, which are i32.
+const accLimit = 1<<31 - 1
+
+// multiplierOf rounds x to an f32, with so few bits that its product with every
+// accumulator up to a bound has no more than the 53 bits of an f64.
+func multiplierOf(x float64, bound int64) float32 {
+	most := min(24, 53-bits.Len64(uint64(bound)))
+	frac, exp := math.Frexp(x)
+	return float32(math.Ldexp(math.RoundToEven(math.Ldexp(frac, most)), exp-most))
+}
 
 // weights are the integers of a layer, seen as one row for each output channel.
 type weights struct {
@@ -72,6 +80,7 @@ type product struct {
 	w     *weights
 	bias  []int64 // nil: none
 	shift int     // of the sums before the bias is added
+	bound int64   // of the accumulators
 }
 
 // productOf reads a Conv, Gemm or MatMul with a bias; nil with a reason if it
@@ -105,18 +114,18 @@ func (l *lowering) productOf(n *ir.Node, bias *ir.Value) (*product, string) {
 		return nil, reason
 	}
 	most := p.magnitudes()
-	limit := slices.Max(append(most, 0))
+	p.bound = slices.Max(append(most, 0))
 	if bias != nil {
 		if reason = p.readBias(bias, most); reason != "" {
 			return nil, reason
 		}
 		for i := range most {
 			b := p.bias[i%len(p.bias)]
-			limit = max(limit, most[i]<<p.shift+max(b, -b))
+			p.bound = max(p.bound, most[i]<<p.shift+max(b, -b))
 		}
 	}
-	if limit >= accLimit {
-		return nil, fmt.Sprintf("its accumulators may reach %d, the limit is %d", limit, accLimit)
+	if p.bound > accLimit {
+		return nil, fmt.Sprintf("its accumulators may reach %d, the limit is %d", p.bound, accLimit)
 	}
 	return p, ""
 }
@@ -177,7 +186,7 @@ func (p *product) readBias(bias *ir.Value, most []int64) string {
 			whole := math.RoundToEven(v)
 			p.bias[i] = int64(whole)
 			fine = fine && math.Abs(v-whole) <= 1e-6*math.Abs(v)
-			more = more && 2*(float64(most[i%len(most)])*math.Ldexp(1, p.shift)+math.Abs(v)) < accLimit
+			more = more && 2*(float64(most[i%len(most)])*math.Ldexp(1, p.shift)+math.Abs(v)) < 1<<29
 		}
 		if fine || !more || p.shift == maxBiasShift {
 			p.spread(len(p.w.rows))
@@ -228,7 +237,7 @@ func (l *lowering) layer(q, n *ir.Node, bias *ir.Value, g grid) (*integer, error
 	}
 	m := make([]float32, len(p.w.scale))
 	for i, s := range p.w.scale {
-		m[i] = float32(float64(p.x.grid.scale) * float64(s) / float64(g.scale) * math.Ldexp(1, -p.shift))
+		m[i] = multiplierOf(float64(p.x.grid.scale)*float64(s)/float64(g.scale)*math.Ldexp(1, -p.shift), p.bound)
 		if !(m[i] >= 0x1p-126 && m[i] <= math.MaxFloat32) {
 			l.leave(n, fmt.Sprintf("its multiplier would be %v", m[i]))
 			return nil, nil
@@ -369,7 +378,7 @@ func (l *lowering) pool(q, n *ir.Node, g grid) (*integer, error) {
 		}
 	}
 	m := float32(float64(x.grid.scale) / float64(g.scale) / float64(count))
-	if count == 0 || int64(count)*255 >= accLimit || !(m >= 0x1p-126 && m <= math.MaxFloat32) {
+	if count == 0 || int64(count)*255 >= 1<<29 || !(m >= 0x1p-126 && m <= math.MaxFloat32) {
 		l.leave(n, fmt.Sprintf("it averages %d elements with multiplier %v", count, m))
 		return nil, nil
 	}

@@ -19,8 +19,9 @@
 // function between two quantisers is a table of 256 entries, and what only moves
 // elements moves integers.
 //
-// A layer is lowered only if its accumulator is proven to stay below 2²⁹ for every
-// input, so that it fits i32 and the product with m is exact in f64. What has no
+// A layer is lowered only if its accumulator is proven to fit i32 for every
+// input. m has 24 bits, or as many fewer as make its product with every accumulator
+// exact in f64. What has no
 // integer form stays float, between DequantizeLinear and QuantizeLinear. A
 // layer whose result is not quantised ends in DequantizeLinear of its i32 sums.
 //
