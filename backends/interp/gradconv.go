@@ -1,6 +1,7 @@
 package interp
 
 import (
+	"fmt"
 	"slices"
 	"unsafe"
 
@@ -158,6 +159,10 @@ type gradInput struct {
 	phases []gradPhase
 
 	winograd bool // the only phase is computed by Winograd's method
+
+	// What differs for ConvTranspose, which is the same but for the order of the taps.
+	ascending bool           // taps run from the first to the last
+	constant  *tensor.Tensor // the kernel, if it is constant
 }
 
 // gradPhase is the input's positions py + q·stride, px + …, and the convolution over dY that
@@ -174,6 +179,16 @@ func gradInputSource(x *executable, n *ir.Node) (source, bool) {
 	if !ok || w.dh != 1 || w.dw != 1 || n.In[1].HasData() && !finite(n.In[1].Data.Float32s()) {
 		return source{}, false
 	}
+	c := newGradInput(x, w)
+	name := "conv input gradient"
+	if x.exact != nil && len(c.phases) == 1 && c.phases[0].winogradPays() {
+		name, c.winograd = "winograd input gradient", true
+	}
+	return source{in: n.In, name: name, arrange: c.arrange, make: c.make}, true
+}
+
+// newGradInput returns the transpose of a convolution without dilation.
+func newGradInput(x *executable, w *window) *gradInput {
 	c := &gradInput{x: x, w: w}
 	for py := range min(w.sh, w.ih) {
 		for px := range min(w.sw, w.iw) {
@@ -185,11 +200,7 @@ func gradInputSource(x *executable, n *ir.Node) (source, bool) {
 			}, py, px, ty, tx})
 		}
 	}
-	name := "conv input gradient"
-	if x.exact != nil && len(c.phases) == 1 && c.phases[0].winogradPays() {
-		name, c.winograd = "winograd input gradient", true
-	}
-	return source{in: n.In, name: name, arrange: c.arrange, make: c.make}, true
+	return c
 }
 
 // phaseOf returns for positions p, p + stride, … of an input of some size, of which there are
@@ -203,20 +214,23 @@ func phaseOf(p, stride, kernel, pad, size int) (first, taps, before, count int) 
 }
 
 // arrange implements source.arrange.
-func (c *gradInput) arrange([]int) ([]want, want) {
+func (c *gradInput) arrange(lies []int) ([]want, want) {
 	l := blocked
 	for i := range c.phases {
 		h := c.phases[i].halo()
 		l = l.widest(layout{top: h.top, left: h.left, bottom: h.bottom, right: h.right})
 	}
-	return []want{{layout: l}, plain}, want{layout: blocked}
+	return []want{{layout: l}, plain}[:len(lies)], want{layout: blocked}
 }
 
 func (c *gradInput) make(in []*view, out *view, stages []stage, others []*view, s *step) []phase {
 	if out.size == 0 {
 		return nil
 	}
-	dy, from := in[0], in[1]
+	dy, from := in[0], (*view)(nil)
+	if c.constant == nil {
+		from = in[1]
+	}
 	whole := len(c.phases) == 1
 	if c.winograd {
 		w := &c.phases[0]
@@ -233,9 +247,23 @@ func (c *gradInput) make(in []*view, out *view, stages []stage, others []*view, 
 		p := &c.phases[i]
 		groups, rows, k := p.weightRows()
 		blocks := groups * blocksOf(rows)
-		weights := s.temp([]int{blocks * k * simd.Block}, planar)
-		packs = append(packs, phase{blocks, func(_ *worker, b int) { c.pack(p, weights.data[b*k*simd.Block:], from.data, b) }})
+		weights := newView([]int{blocks * k * simd.Block}, tensor.F32, planar)
+		if t := c.constant; t != nil {
+			weights.bind(packed(c.x, t, fmt.Sprint("transposed", i, *c.w), func() []float32 {
+				dst := make([]float32, weights.size)
+				for b := range blocks {
+					c.pack(p, dst[b*k*simd.Block:], t.Float32s(), b)
+				}
+				return dst
+			}))
+		} else {
+			weights = s.temp(weights.shape, planar)
+			packs = append(packs, phase{blocks, func(_ *worker, b int) { c.pack(p, weights.data[b*k*simd.Block:], from.data, b) }})
+		}
 		w := p.window
+		if c.ascending { // they lie from the last row and column to the first
+			w.top, w.left, w.dh, w.dw = w.top-(w.kh-1), w.left-(w.kw-1), -1, -1
+		}
 		if !whole && w.linear() {
 			w.ih++ // the output's pixels do not follow each other
 		}
@@ -246,6 +274,9 @@ func (c *gradInput) make(in []*view, out *view, stages []stage, others []*view, 
 			add = st.add
 		}
 		t := w.tiles(c.x.set, dy, out, add, weights, c.x.pool.workers)
+		if k == 0 { // nothing is read, and nothing may point to where it would be
+			t.x.at, t.x.row, t.x.image, t.proto.Dist = 0, 0, 0, 0
+		}
 		if whole {
 			t.finish(st, out)
 		} else {
@@ -276,7 +307,11 @@ func (c *gradInput) pack(p *gradPhase, dst, from []float32, b int) {
 	for m := range outs {
 		for i := range p.kh {
 			for j := range p.kw {
-				tap := (p.ty+(p.kh-1-i)*w.sh)*w.kw + p.tx + (p.kw-1-j)*w.sw
+				row, col := p.kh-1-i, p.kw-1-j
+				if c.ascending {
+					row, col = i, j
+				}
+				tap := (p.ty+row*w.sh)*w.kw + p.tx + col*w.sw
 				v := dst[((m*p.kh+i)*p.kw+j)*simd.Block:][:simd.Block]
 				for l := range v {
 					ch := b*simd.Block + l

@@ -45,6 +45,7 @@ var sources = map[string]func(x *executable, n *ir.Node) (source, bool){
 	"AveragePool":       poolSource,
 	"Conv":              convSource,
 	"Gemm":              gemmSource,
+	"ConvTranspose":     transposedSource,
 	"GlobalAveragePool": globalMeanSource,
 	"MatMul":            matmulSource,
 	"MaxPool":           poolSource,

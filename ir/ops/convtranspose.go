@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -146,6 +147,18 @@ func transposedWindow(n *ir.Node, kernel, in []int) (w *Window, extra []int, err
 		}
 	}
 	return w, extra, nil
+}
+
+// TransposedWindowOf returns the geometry of the convolution whose transpose a
+// ConvTranspose of static shapes is: In is of n's output, Out of its input.
+func TransposedWindowOf(n *ir.Node) (*Window, error) {
+	x, ok1 := n.In[0].Type.Static()
+	w, ok2 := n.In[1].Type.Static()
+	if !ok1 || !ok2 {
+		return nil, errors.New("the shapes are not known")
+	}
+	win, _, err := transposedWindow(n, w[2:], x[2:])
+	return win, err
 }
 
 func convTranspose[T float](n *ir.Node, in []*tensor.Tensor) (*tensor.Tensor, error) {
