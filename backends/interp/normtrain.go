@@ -70,6 +70,20 @@ func normTrainSource(x *executable, n *ir.Node) (source, bool) {
 	return source{name: "batchnorm", in: n.In, more: n.Out[1:], arrange: wantBlocks(1), makeMore: t.forward}, true
 }
 
+// normSource is BatchNormalization with statistics or parameters that are computed, as in
+// a backward pass that computes activations again.
+func normSource(x *executable, n *ir.Node) (source, bool) {
+	constant := true
+	for _, v := range n.In[1:] {
+		constant = constant && v.HasData()
+	}
+	if constant || !staticOuts(n) || n.Int("training_mode") != 0 || elements(n.In[0]) == 0 {
+		return source{}, false
+	}
+	t := &normTrain{set: x.set, epsilon: n.Float("epsilon")}
+	return source{name: "batchnorm", in: n.In, arrange: wantBlocks(1), make: t.apply}, true
+}
+
 // normGradSource is BatchNormTrainGrad.
 func normGradSource(x *executable, n *ir.Node) (source, bool) {
 	if !staticOuts(n) || n.Output(1) == nil || n.Output(2) == nil || elements(n.In[0]) == 0 {
@@ -135,7 +149,7 @@ func (t *normTrain) sums(x *view, totals, groups *view, add func(w *worker, l *s
 // pointer returns the address of a pixel's vector.
 func pointer(v *view, n, g, y int) unsafe.Pointer { return v.ptr(v.at(n, g, y)) }
 
-// pieces runs body for whole planes where no view has a halo, else for rows.
+// pieces runs body for rows.
 func pieces(y *view, body func(w *worker, l *simd.Lanes, n, g, row int)) []phase {
 	return rowTasks(y, 2, func(w *worker, n, g, row int) {
 		l := &w.lanes
@@ -190,12 +204,37 @@ func (t *normTrain) forward(in, out []*view, stages []stage, others []*view, s *
 			}
 		}
 	}}
-	after := bind(stages, inBlock, others)
-	return append(append(phases, finishing), pieces(y, func(w *worker, l *simd.Lanes, n, g, row int) {
+	return append(append(phases, finishing), t.rows(x, y, params, bind(stages, inBlock, others))...)
+}
+
+// apply implements source.make.
+func (t *normTrain) apply(in []*view, out *view, stages []stage, others []*view, s *step) []phase {
+	x, scale, bias, mean, variance := in[0], in[1], in[2], in[3], in[4]
+	params := s.temp([]int{3 * x.groups() * simd.Block}, planar)
+	prepare := phase{1, func(*worker, int) {
+		for g := range x.groups() {
+			p := vectorAt(params, g, 3)
+			channels(p[:simd.Block], mean, g)
+			channels(p[2*simd.Block:], bias, g)
+			for i := range simd.Block {
+				if c := g*simd.Block + i; c < x.c {
+					p[simd.Block+i] = scale.data[c] / f32.Sqrt(variance.data[c]+t.epsilon)
+				} else {
+					p[simd.Block+i] = 0
+				}
+			}
+		}
+	}}
+	return append([]phase{prepare}, t.rows(x, out, params, bind(stages, inBlock, others))...)
+}
+
+// rows normalises x to y with the mean, factor and bias of each channel.
+func (t *normTrain) rows(x, y, params *view, after []bound) []phase {
+	return pieces(y, func(w *worker, l *simd.Lanes, n, g, row int) {
 		l.X, l.Y, l.Params = pointer(x, n, g, row), pointer(y, n, g, row), unsafe.Pointer(&params.data[3*g*simd.Block])
 		t.set.NormRow(l)
 		finish(w, after, y, n, g, row, 0, y.w*y.block)
-	})...)
+	})
 }
 
 func (t *normTrain) backward(in, out []*view, stages []stage, others []*view, s *step) []phase {

@@ -52,7 +52,7 @@ func (b *builder) checkAll(what string, others int, values ...*ir.Value) {
 }
 
 // gradients returns those of all inputs of the builder with respect to y, weighted by another
-// input. The engine leaves one node to its operator: the product with the ones that gradients start from.
+// input.
 func (b *builder) gradients(y *ir.Value) []*ir.Value {
 	b.t.Helper()
 	wrt := b.Graph().Inputs
@@ -97,7 +97,11 @@ func TestNormGradients(t *testing.T) {
 		out := append(b.gradients(y), n.Out[1], n.Out[2])
 		b.checkAll(fmt.Sprint("shape ", shape), 0, out...)
 	}
-	b := newBuilder(t, 9)
+	b := newBuilder(t, 8)
+	x := b.data(3, 20, 5, 6)
+	y := b.node("BatchNormalization", []*ir.Value{x, b.data(20), b.data(20), b.data(20), b.node("Abs", []*ir.Value{b.data(20)})})
+	b.checkAll("parameters that are computed", 0, b.node("Relu", []*ir.Value{y}))
+	b = newBuilder(t, 9)
 	shape := []int{9, 20, 5, 6}
 	in := []*ir.Value{b.data(shape...), b.data(shape...), b.data(20), b.data(20), b.node("Abs", []*ir.Value{b.data(20)}), b.data(shape...)}
 	n, err := b.Add("thriftc.BatchNormTrainGrad", "", nil, in)

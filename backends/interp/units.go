@@ -53,6 +53,7 @@ var sources = map[string]func(x *executable, n *ir.Node) (source, bool){
 	"Resize":            resizeSource,
 	"thriftc.MuxConv":   muxSource,
 
+	"BatchNormalization":      normSource,
 	"thriftc.AveragePoolGrad": averageGradSource,
 	"thriftc.ConvGradInput":   gradInputSource,
 	"thriftc.MaxPoolGrad":     maxGradSource,

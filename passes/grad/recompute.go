@@ -14,6 +14,29 @@ import (
 // to gain, and returns the peaks before and after. dims binds symbolic dimensions, such as the batch,
 // to the numbers that count. An engine's arena is a little larger than the peak.
 func Recompute(g *ir.Graph, budget int64, dims map[string]int) (before, after int64, err error) {
+	// What is gained in one place may cost in another: a trial on a copy tells where to stop.
+	trial, err := newRecompute(g.Clone(), dims)
+	if err != nil {
+		return 0, 0, err
+	}
+	before, after = trial.peak, trial.peak
+	steps, best := 0, 0
+	for trial.peak > budget && steps < best+patience && trial.improve() {
+		if steps++; trial.peak < after {
+			after, best = trial.peak, steps
+		}
+	}
+	r, err := newRecompute(g, dims)
+	for range best {
+		r.improve()
+	}
+	return before, after, err
+}
+
+// patience is how many values are tried without the peak falling.
+const patience = 40
+
+func newRecompute(g *ir.Graph, dims map[string]int) (*recompute, error) {
 	r := &recompute{g: g, dims: dims, made: map[*ir.Node]bool{}}
 	for _, n := range g.Nodes {
 		for _, v := range n.Out {
@@ -21,16 +44,12 @@ func Recompute(g *ir.Graph, budget int64, dims map[string]int) (before, after in
 				continue
 			}
 			if _, err := r.bytes(v); err != nil {
-				return 0, 0, err
+				return nil, err
 			}
 		}
 	}
 	r.measure()
-	before = r.peak
-	for r.peak > budget && r.improve() {
-		r.measure()
-	}
-	return before, r.peak, nil
+	return r, nil
 }
 
 // recompute is the state of Recompute: when values live, in the order of the nodes.
@@ -138,6 +157,7 @@ func (r *recompute) improve() bool {
 	for _, u := range late {
 		w.SetInput(u.Node, u.Index, again)
 	}
+	r.measure()
 	return true
 }
 
