@@ -64,6 +64,9 @@ bench-ort-int8: ort ## the same on quantised models, into docs/results/ort-int8.
 bench-ptq: ort ## accuracy after quantisation of real models, into docs/results/ptq.md; takes a quarter of an hour
 	THRIFTC_MEASURE_PTQ=docs/results/ptq.md $(GO) test -run 'TestMeasure$$' -timeout 60m -v ./passes/quantize
 
+testmodels: ## train the small model in testmodels/ again; always the same bytes
+	$(GO) run ./testmodels/gen
+
 bench-torch: ## one training step of ResNet-20 against PyTorch in turn, into docs/results/train-step.md
 	@python3 -c 'import torch' 2>/dev/null || /usr/bin/python3 -c 'import torch' 2>/dev/null || \
 	  { echo "*** PyTorch is not installed: sudo apt-get install python3-torch ***" >&2; exit 1; }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"thriftc/dataset"
 	"thriftc/ir/onnxio"
 )
 
@@ -45,13 +46,29 @@ func Write(dir string) error {
 			}
 		}
 	}
-	pixels, labels := Pictures(trainSeed, trainPictures)
-	g, err := Model(modelSeed, pixels, labels)
+	for name, text := range map[string]string{
+		"desc.yaml": "# Drawn shapes for training, calibrating and choosing; test.yaml is for reporting only.\nkind: idx\nsplit: train\n" + preprocess,
+		"test.yaml": "# Drawn shapes that nothing was fitted to.\nkind: idx\nsplit: test\n" + preprocess,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "glyphs", name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	data, err := dataset.Open(filepath.Join(dir, "glyphs", "desc.yaml"))
 	if err != nil {
+		return err
+	}
+	g, err := Network(modelSeed)
+	if err != nil {
+		return err
+	}
+	if err := Train(g, modelSeed, data); err != nil {
 		return err
 	}
 	return onnxio.Write(filepath.Join(dir, "glyphs.onnx"), g, onnxio.WriteOptions{})
 }
+
+const preprocess = "preprocess: {scale: 0.00392156862745098}\n"
 
 // idx is the format of MNIST: unsigned bytes with big-endian dimensions before them.
 func idx(data []byte, shape ...int) []byte {
