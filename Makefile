@@ -5,7 +5,7 @@ SHELL       := bash
 GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test check golden generate conformance fuzz bench bench-ptq bench-parity bench-ort bench-ort-int8 ort clean
+.PHONY: build test check golden generate conformance fuzz bench bench-ptq bench-parity bench-ort bench-ort-int8 testmodels bench-torch bench-train ort clean
 
 build: ## build the one static binary, bin/thriftc
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/thriftc ./cmd/thriftc
