@@ -1,8 +1,11 @@
 package interp
 
 import (
+	"math"
 	"slices"
+	"unsafe"
 
+	"thriftc/backends/interp/simd"
 	"thriftc/ir"
 	"thriftc/ir/tensor"
 )
@@ -80,4 +83,79 @@ func alike(shape, a, b []int) (joined, as, bs []int) {
 	slices.Reverse(as)
 	slices.Reverse(bs)
 	return joined, as, bs
+}
+
+// channelSource is Add or Mul of images and an array with one element for each
+// channel, or one for each channel of each image, that is no constant.
+func channelSource(x *executable, n *ir.Node) (source, bool) {
+	if len(n.In) != 2 {
+		return source{}, false
+	}
+	v, p := n.In[0], n.In[1]
+	if !v.Type.Equal(n.Out[0].Type) {
+		v, p = p, v
+	}
+	shape, ok := p.Type.Static()
+	if !ok || p.HasData() || p.Type.Elem != tensor.F32 || !v.Type.Equal(n.Out[0].Type) || len(shape) != 4 {
+		return source{}, false
+	}
+	if s := staticShape(v); shape[1] != s[1] || shape[2] != 1 || shape[3] != 1 || shape[0] != s[0] && shape[0] != 1 || s[2]*s[3] == 1 {
+		return source{}, false
+	}
+	c := &perImage{set: x.set, mul: n.Op.Name == "Mul"}
+	for i := range c.minus {
+		c.minus[i] = float32(math.Copysign(0, -1))
+	}
+	arrange := func(lies []int) ([]want, want) {
+		w := want{layout: layout{block: lies[0]}}
+		return []want{w, plain}, w
+	}
+	return source{name: "elementwise", in: []*ir.Value{v, p}, arrange: arrange, make: c.make}, true
+}
+
+type perImage struct {
+	set         *simd.Set
+	mul         bool
+	zero, minus [simd.Block]float32 // +0 and −0
+}
+
+// make implements source.make.
+func (c *perImage) make(in []*view, out *view, stages []stage, others []*view, _ *step) []phase {
+	x, p, kind := in[0], in[1], inChannel
+	if out.block > 1 {
+		kind = inBlock
+	}
+	after := bind(stages, kind, others)
+	return rowTasks(out, 1, func(w *worker, n, g, y int) {
+		dst, src := out.line(n, g, y), x.line(n, g, y)
+		params := p.data[(n%p.n)*p.c+g*out.block:][:min(out.block, p.c-g*out.block)]
+		switch {
+		case out.block > 1:
+			copy(dst, src)
+			c.lanes(w, dst, params)
+		case c.mul:
+			c.set.MulScalar(dst, src, params[0])
+		default:
+			c.set.AddScalar(dst, src, params[0])
+		}
+		finish(w, after, out, n, g, y, 0, len(dst))
+	})
+}
+
+// lanes applies one parameter to each lane of pixels. A product is (x − 0)·p + (−0).
+func (c *perImage) lanes(w *worker, row, params []float32) {
+	if len(params) < simd.Block {
+		t := w.temp(simd.Block)
+		clear(t[copy(t, params):])
+		params = t
+	}
+	t := &w.stage
+	*t = simd.Tile{Flags: simd.More | simd.Bias, YDist: 4 * simd.Block, Bias: unsafe.Pointer(&params[0])}
+	if c.mul {
+		t.Flags, t.Mean, t.Scale, t.Shift = simd.More|simd.Norm, unsafe.Pointer(&c.zero), unsafe.Pointer(&params[0]), unsafe.Pointer(&c.minus)
+	}
+	for most := simd.Block * c.set.ConvPixels(1); len(row) > 0; row = row[min(most, len(row)):] {
+		t.Y = unsafe.Pointer(&row[0])
+		c.set.Conv(1, min(most, len(row))/simd.Block, t)
+	}
 }

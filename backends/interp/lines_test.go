@@ -199,3 +199,44 @@ func TestResize(t *testing.T) {
 		b.check(fmt.Sprint("seed ", seed, " ", mode, coordinates, shape, out), b.node("Relu", []*ir.Value{v}), others)
 	}
 }
+
+// TestPerImage: what squeeze-and-excitation networks do.
+func TestPerImage(t *testing.T) {
+	for seed := range uint64(40) {
+		b := newBuilder(t, seed)
+		r := b.rand
+		n, c := 1+r.IntN(3), 1+r.IntN(40)
+		v := b.data(n, c, 1+r.IntN(9), 2+r.IntN(9))
+		if r.IntN(3) > 0 {
+			v = b.node("Conv", []*ir.Value{v, b.weights(c, c, 1, 1)})
+		}
+		p := b.node("GlobalAveragePool", []*ir.Value{v})
+		if r.IntN(3) == 0 {
+			p = b.data(1, c, 1, 1)
+		}
+		p = b.node("HardSigmoid", []*ir.Value{p})
+		in := []*ir.Value{v, p}
+		if r.IntN(2) == 0 {
+			in = []*ir.Value{p, v}
+		}
+		b.check(fmt.Sprint("per image ", seed), b.after(b.node([]string{"Mul", "Add"}[seed%2], in)), 0)
+	}
+}
+
+func TestDepth(t *testing.T) {
+	for seed := range uint64(40) {
+		b := newBuilder(t, seed)
+		r := b.rand
+		block := 1 + r.IntN(3)
+		var v *ir.Value
+		if seed%2 == 0 {
+			v = b.node("DepthToSpace", []*ir.Value{b.data(1+r.IntN(2), block*block*(1+r.IntN(4)), 1+r.IntN(9), 1+r.IntN(9))},
+				"blocksize", block, "mode", []string{"DCR", "CRD"}[r.IntN(2)])
+		} else {
+			v = b.node("SpaceToDepth", []*ir.Value{b.data(1+r.IntN(2), 1+r.IntN(4), block*(1+r.IntN(9)), block*(1+r.IntN(9)))}, "blocksize", block)
+		}
+		b.check(fmt.Sprint("depth ", seed), b.node("Relu", []*ir.Value{v}), 0)
+	}
+	b := newBuilder(t, 1)
+	b.check("dropout", b.node("Dropout", []*ir.Value{b.node("Relu", []*ir.Value{b.data(3, 4)})}), 0)
+}

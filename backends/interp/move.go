@@ -18,11 +18,13 @@ type box struct {
 // movers are the operators that only move elements; fill is what the output
 // holds where no box lies. false: the operator's Eval does it.
 var movers = map[string]func(n *ir.Node) (boxes []box, fill float32, ok bool){
-	"Concat":    concatBoxes,
-	"Pad":       padBoxes,
-	"Slice":     sliceBoxes,
-	"Split":     splitBoxes,
-	"Transpose": transposeBoxes,
+	"Concat":       concatBoxes,
+	"DepthToSpace": depthBoxes,
+	"Pad":          padBoxes,
+	"Slice":        sliceBoxes,
+	"SpaceToDepth": depthBoxes,
+	"Split":        splitBoxes,
+	"Transpose":    transposeBoxes,
 }
 
 // moveUnit returns a node that only moves f32 elements as a unit.
@@ -158,6 +160,31 @@ func transposeBoxes(n *ir.Node) ([]box, float32, bool) {
 		from[i] = strides(staticShape(n.In[0]))[p]
 	}
 	return []box{{shape: s, from: from, to: strides(s)}}, 0, true
+}
+
+// depthBoxes is DepthToSpace and SpaceToDepth: both match channels of a deep
+// array with places in blocks of b×b pixels of a wide one.
+func depthBoxes(n *ir.Node) ([]box, float32, bool) {
+	deep, wide, b := staticShape(n.In[0]), staticShape(n.Out[0]), n.Int("blocksize")
+	toWide := n.Op.Name == "DepthToSpace"
+	if !toWide {
+		deep, wide = wide, deep
+	}
+	d, w := strides(deep), strides(wide)
+	channel, place := d[1], d[1]*wide[1] // of the deep array: from a channel, and from a place in the block, to the next
+	if n.Str("mode") == "CRD" {
+		channel, place = d[1]*b*b, d[1]
+	}
+	// By channel, image, row, row in the block, column in the block, and column.
+	x := box{
+		shape: []int{wide[1], deep[0], deep[2], b, b, deep[3]},
+		from:  []int{channel, d[0], d[2], b * place, place, 1},
+		to:    []int{w[1], w[0], b * w[2], w[2], 1, b},
+	}
+	if !toWide {
+		x.from, x.to = x.to, x.from
+	}
+	return []box{x}, 0, true
 }
 
 // along returns the numbers of input i, one for each axis that input axes

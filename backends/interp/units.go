@@ -42,13 +42,15 @@ type source struct {
 // node that its kernel cannot compute. It is called for nodes with one output, of
 // type f32 and known shape.
 var sources = map[string]func(x *executable, n *ir.Node) (source, bool){
+	"Add":               channelSource,
 	"AveragePool":       poolSource,
 	"Conv":              convSource,
-	"Gemm":              gemmSource,
 	"ConvTranspose":     transposedSource,
+	"Gemm":              gemmSource,
 	"GlobalAveragePool": globalMeanSource,
 	"MatMul":            matmulSource,
 	"MaxPool":           poolSource,
+	"Mul":               channelSource,
 	"ReduceMean":        meanSource,
 	"Resize":            resizeSource,
 	"thriftc.MuxConv":   muxSource,
@@ -215,7 +217,7 @@ func sourceOf(x *executable, n *ir.Node) (source, bool) {
 
 // isView reports whether n's result can share the memory of its first input.
 func isView(n *ir.Node) bool {
-	if n.Op.Elements != ir.Kept || n.In[0].Type.Elem != n.Out[0].Type.Elem || n.In[0].Type.Elem != tensor.F32 && !isByte(n.In[0].Type.Elem) {
+	if n.Op.Elements != ir.Kept && !resting(n) || n.In[0].Type.Elem != n.Out[0].Type.Elem || n.In[0].Type.Elem != tensor.F32 && !isByte(n.In[0].Type.Elem) {
 		return false
 	}
 	from, ok1 := n.In[0].Type.Static()
@@ -226,6 +228,15 @@ func isView(n *ir.Node) bool {
 	p, err1 := tensor.NumElems(from)
 	q, err2 := tensor.NumElems(to)
 	return err1 == nil && err2 == nil && p == q
+}
+
+// resting reports whether n is a Dropout that does nothing.
+func resting(n *ir.Node) bool {
+	if n.Op.Name != "Dropout" || n.Output(1) != nil {
+		return false
+	}
+	training := n.ConstIn(2)
+	return n.Input(2) == nil || training != nil && !tensor.Data[bool](training)[0]
 }
 
 // elementwiseSource is a node that could be a stage, with nothing before it.
