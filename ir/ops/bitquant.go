@@ -58,15 +58,20 @@ that of bits is Σ dy · (Q(x, b+1) − Q(x, b)).`,
 		return one(bitQuant[float32](n, in))
 	},
 	Grad: func(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {
-		m, err := r.Add("thriftc.BitQuantGrad", "", slices.Clone(n.Attrs), append([]*ir.Value{dout[0]}, n.In...))
+		name := n.Out[0].Name + "_grad"
+		out := []string{name, name + "_bits"}
+		switch {
+		case n.Int("fixed_range") != 0:
+		case n.In[2].IsConst():
+			out = append(out, name+"_hi")
+		default:
+			out = append(out, name+"_hi", name+"_lo")
+		}
+		m, err := r.Add("thriftc.BitQuantGrad", "", slices.Clone(n.Attrs), append([]*ir.Value{dout[0]}, n.In...), out...)
 		if err != nil {
 			return nil, err
 		}
-		grads := slices.Clone(m.Out)
-		if n.Int("fixed_range") != 0 {
-			grads[2], grads[3] = nil, nil
-		}
-		return grads, nil
+		return []*ir.Value{m.Out[0], m.Out[1], m.Output(3), m.Output(2)}, nil
 	},
 })
 
@@ -77,9 +82,11 @@ dx = dy · ((1−a)·i(b) + a·i(b+1)), i being 1 where rounding stays within th
 dbits = Σ dy · (Q(x, b+1) − Q(x, b)). The range is learned as in LSQ (arXiv 1902.08153): with the
 rounded quotient k, before rounding r, and the clipped c, ∂Q/∂s = k − r in range and c outside, and s is
 proportional to hi − lo (minmax: lo moves the points as well); zero points and powers of two count
-as if they followed exactly. Terms are rounded once; runs of at most 4,096 neighbouring elements with the same
-parameter are added in the order of reductions (f32.Sum), their sums in order in f64, rounded once at the end.`,
-	In: "dy, x, bits, lo, hi", Out: "dx, dbits, dlo, dhi",
+as if they followed exactly. Terms are rounded once and added in the order of reductions (f32.Sum): of an x with three dimensions or more and
+one parameter for all, those of a channel in one of eight groups of images (images n·N/8 up to (n+1)·N/8), and
+these sums in order; else runs of at most 4,096 neighbouring elements with the same parameter. What comes of
+channels, or of runs, is added in order in f64, and rounded once at the end.`,
+	In: "dy, x, bits, lo, hi", Out: "dx, dbits, dhi?, dlo?",
 	NoGrad: "a gradient of first order",
 	Attrs:  bitQuantAttrs,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
@@ -87,9 +94,9 @@ parameter are added in the order of reductions (f32.Sum), their sums in order in
 		if !n.In[0].Type.Compatible(x) {
 			return nil, fmt.Errorf("dy is %v and x is %v, expected the same type", n.In[0].Type, x)
 		}
-		out := make([]ir.Type, 4)
-		for i := range out {
-			out[i] = n.In[i+1].Type.WithElem(n.In[i+1].Type.Elem)
+		var out []ir.Type
+		for _, i := range []int{1, 2, 4, 3} {
+			out = append(out, n.In[i].Type.WithElem(n.In[i].Type.Elem))
 		}
 		return out, checkBitQuant(n, 1)
 	},
@@ -283,26 +290,49 @@ func bitQuantGrad[T float32 | float64](n *ir.Node, in []*tensor.Tensor) ([]*tens
 		return nil, fmt.Errorf("dy has shape %v and x %v", in[0].Shape(), shape)
 	}
 	dy, x, dx := numbers[T](in[0]), numbers[T](in[1]), make([]T, in[1].Len())
-	sums := make([][3]float64, len(q.a))
-	var terms [3][bitRun]T
-	for at := 0; at < len(x); {
-		group := q.of[at/q.inner]
-		size := min(bitRun, q.inner-at%q.inner)
-		for i := range size {
+	sums := make([][3]float64, len(q.a)) // of bits, hi and lo
+	var terms [3][]T
+	take := func(group, from, size int) {
+		for i := from; i < from+size; i++ {
 			var d [4]T
-			d[0], d[1], d[2], d[3] = q.grad(group, x[at+i])
-			dx[at+i] = T(dy[at+i] * d[0])
+			d[0], d[1], d[2], d[3] = q.grad(group, x[i])
+			dx[i] = T(dy[i] * d[0])
 			for j := range terms {
-				terms[j][i] = T(dy[at+i] * d[j+1])
+				terms[j] = append(terms[j], T(dy[i]*d[j+1]))
 			}
 		}
-		for j := range terms {
-			sums[group][j] += float64(f32.Sum(terms[j][:size]))
+	}
+	if len(q.a) == 1 && len(shape) > 2 {
+		plane := sizeOf(shape[2:])
+		for c := range shape[1] {
+			var total [3]T
+			for g := range imageGroups {
+				lo, hi := imageGroup(g, shape[0])
+				for n := lo; n < hi; n++ {
+					take(0, (n*shape[1]+c)*plane, plane)
+				}
+				for j := range terms {
+					total[j] += f32.Sum(terms[j])
+					terms[j] = terms[j][:0]
+				}
+			}
+			for j, t := range total {
+				sums[0][j] += float64(t)
+			}
 		}
-		at += size
+	} else {
+		for at := 0; at < len(x); {
+			group, size := q.of[at/q.inner], min(bitRun, q.inner-at%q.inner)
+			take(group, at, size)
+			for j := range terms {
+				sums[group][j] += float64(f32.Sum(terms[j]))
+				terms[j] = terms[j][:0]
+			}
+			at += size
+		}
 	}
 	out := []*tensor.Tensor{fromNumbers(in[1].Elem(), dx, shape...)}
-	for j, p := range in[2:] {
+	for j, p := range []*tensor.Tensor{in[2], in[4], in[3]} {
 		total := make([]float64, p.Len())
 		for i, k := range broadcastWalk(p.Shape(), q.shape) {
 			total[k] += sums[i][j]
@@ -316,13 +346,13 @@ func bitQuantGrad[T float32 | float64](n *ir.Node, in []*tensor.Tensor) ([]*tens
 	return out, nil
 }
 
-// grad returns the derivatives of value with respect to x, the bit length, lo and hi.
-func (q *bitGroups[T]) grad(group int, x T) (dx, dbits, dlo, dhi T) {
+// grad returns the derivatives of value with respect to x, the bit length, hi and lo.
+func (q *bitGroups[T]) grad(group int, x T) (dx, dbits, dhi, dlo T) {
 	lower, upper, a := &q.lower[group], &q.upper[group], q.a[group]
 	y0, dx0, dlo0, dhi0 := lower.grad(x)
 	y1, dx1, dlo1, dhi1 := upper.grad(x)
 	mix := func(u, v T) T { return fma(a, v-u, u) }
-	return mix(dx0, dx1), y1 - y0, mix(dlo0, dlo1), mix(dhi0, dhi1)
+	return mix(dx0, dx1), y1 - y0, mix(dhi0, dhi1), mix(dlo0, dlo1)
 }
 
 // grad returns the point that x goes to and its derivatives.
