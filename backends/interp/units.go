@@ -56,6 +56,7 @@ var sources = map[string]func(x *executable, n *ir.Node) (source, bool){
 	"thriftc.MuxConv":   muxSource,
 
 	"BatchNormalization":      normSource,
+	"thriftc.BitQuant":        bitQuantSource,
 	"thriftc.AveragePoolGrad": averageGradSource,
 	"thriftc.ConvGradInput":   gradInputSource,
 	"thriftc.MaxPoolGrad":     maxGradSource,
@@ -65,6 +66,7 @@ var sources = map[string]func(x *executable, n *ir.Node) (source, bool){
 var widerSources = map[string]func(x *executable, n *ir.Node) (source, bool){
 	"thriftc.BatchNormTrain":     normTrainSource,
 	"thriftc.BatchNormTrainGrad": normGradSource,
+	"thriftc.BitQuantGrad":       bitQuantGradSource,
 }
 
 // units chooses how each node of g is computed, in the order of execution.

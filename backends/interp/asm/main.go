@@ -24,6 +24,7 @@ var families = map[string]func(v isa){
 	"conv":   isa.convTiles,
 	"gather": isa.gathers,
 	"train":  isa.train,
+	"bits":   isa.bitLengths,
 	"mux":    isa.muxes,
 	"relay":  isa.relays,
 	"i8":     isa.bytes,

@@ -11,6 +11,7 @@ package simd
 //go:generate sh ../asm/generate.sh conv
 //go:generate sh ../asm/generate.sh gather
 //go:generate sh ../asm/generate.sh train
+//go:generate sh ../asm/generate.sh bits
 //go:generate sh ../asm/generate.sh i8
 
 import (
@@ -37,6 +38,7 @@ type Set struct {
 	patches            func(n int, dst *uint8, dstStep int, src *uint8, srcStep int, row int)
 	toPlanes, toBlocks relayKernel
 	trainKernels
+	bitKernels
 
 	winoIn, winoOut func(t *uint64)
 	lines           lineKernels

@@ -2,6 +2,7 @@ package simd
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -80,5 +81,33 @@ func BenchmarkOuter(b *testing.B) {
 			}
 			b.ReportMetric(2*float64(n*Block*o.Cols*o.Rows)*float64(b.N)/time.Since(start).Seconds()/1e9, "GFLOP/s")
 		})
+	}
+}
+
+func TestBits(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 4))
+	portable := &Set{Lanes: 8}
+	var p BitParams
+	p.Set(BitGrid{0.25, -2, 1, 1}, BitGrid{0.1, -4, 3, 3}, 0.375)
+	for _, s := range All()[1:] {
+		for _, n := range []int{0, 1, 5, 37} {
+			x, d := floats(r, n*Block+1), floats(r, n*Block+1)
+			if n > 1 {
+				x[3], x[4], x[5] = float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))
+			}
+			for name, f := range map[string]func(*Set, *Lanes){
+				"BitRow":       (*Set).BitRow,
+				"BitGrad":      func(s *Set, l *Lanes) { s.BitGrad(l, false) },
+				"BitGrad flat": func(s *Set, l *Lanes) { s.BitGrad(l, true) },
+			} {
+				var got [2][]float32
+				for i, set := range []*Set{portable, s} {
+					y, sums := make([]float32, n*Block+1), floats(rand.New(rand.NewPCG(5, 5)), 2*16*Block)
+					f(set, &Lanes{N: n, X: at(x), D: at(d), Y: at(y), Params: unsafe.Pointer(&p), Sums: at(sums), At: 64 * 13})
+					got[i] = append(y, sums...)
+				}
+				sameBits(t, fmt.Sprintf("%s %s n=%d", s.Name, name, n), got[1], got[0])
+			}
+		}
 	}
 }
