@@ -20,6 +20,7 @@ import (
 // qmuxConv is a thriftc.QMuxConv node with constant weights.
 type qmuxConv struct {
 	x           *executable
+	node        *ir.Node
 	w           window
 	weights     *tensor.Tensor
 	places      []int64
@@ -41,7 +42,7 @@ func qmuxUnit(x *executable, n *ir.Node) (unit, bool) {
 	if !ok || !flat || weights == nil || places == nil || n.In[0].HasData() || n.ConstIn(5) == nil {
 		return unit{}, false
 	}
-	c := &qmuxConv{x: x, w: geometryOf(n, g), weights: weights, places: places.Int64s(),
+	c := &qmuxConv{x: x, node: n, w: geometryOf(n, g), weights: weights, places: places.Int64s(),
 		zero: offsetOf(n.In[0].Type.Elem), mult: n.ConstIn(5).Float32s(), shift: n.Int("bias_shift")}
 	w := &c.w
 	if z := n.Input(3); z != nil {
@@ -102,7 +103,7 @@ func (c *qmuxConv) permutes() bool {
 func (c *qmuxConv) dense(n *ir.Node) (unit, bool) {
 	kernel := ops.DenseMux(c.weights, n.ConstIn(2), tensor.F64, n.Ints("kernel_shape"))
 	k := c.w.ic / c.w.groups * c.w.kh * c.w.kw
-	d := &byteConv{x: c.x, w: c.w, zeros: []int64{0}, zero: c.zero, bias: c.bias, shift: c.shift, mult: c.mult, rows: [2]int{k, 1}}
+	d := &byteConv{x: c.x, node: n, w: c.w, zeros: []int64{0}, zero: c.zero, bias: c.bias, shift: c.shift, mult: c.mult, rows: [2]int{k, 1}}
 	t := tensor.FromInt64s(tensor.I16, kernel.Int64s(), kernel.Shape()...)
 	d.weights = &ir.Value{Kind: ir.Const, Type: ir.TypeOf(t), Data: t}
 	d.out.Limit(c.least, c.most, c.add)
@@ -176,7 +177,7 @@ func (c *qmuxConv) phases(in, out []*view, _ *step) []phase {
 	if c.pixels == 4 {
 		t.across, t.down = (c.w.ow+1)/2, (c.w.oh+1)/2
 	}
-	t.packed = packed(c.x, c.weights, fmt.Sprint("qmux", c.w, c.zero, c.shift, c.bias, c.mult), c.pack)
+	t.packed = packed(c.x, c.weights, fmt.Sprintf("qmux %v %v %v %p %p", c.w, c.zero, c.shift, c.node.ConstIn(4), c.node.ConstIn(5)), c.pack)
 	t.cols = evenly(t.across, (t.across+patchesAtOnce-1)/patchesAtOnce)
 	t.rows = min(t.down, max(1, patchesAtOnce/t.across))
 	t.rowParts = (t.down + t.rows - 1) / t.rows

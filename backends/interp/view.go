@@ -129,17 +129,22 @@ func (v *view) clearHalo(n, g, y0, y1 int) {
 
 // clearHaloOf is clearHalo for elements of some type and what the halo is to hold.
 func clearHaloOf[T float32 | uint8](v *view, data []T, fill T, n, g, y0, y1 int) {
+	if y0 == y1 {
+		return
+	}
 	start := v.at(n, g, 0)
 	corner := start - v.top*v.row - v.left*v.block
 	before, after := v.left*v.block, (v.w+v.right)*v.block // the halo of a row, from its first pixel
 	if y0 == 0 {
 		set(data[corner:start-before], fill)
 	}
-	for y := y0; y < y1; y++ {
-		at := start + y*v.row
-		set(data[at-before:at], fill)
-		set(data[at+v.w*v.block:at+after], fill)
+	at := start + y0*v.row
+	set(data[at-before:at], fill)
+	for y := y0 + 1; y < y1; y++ { // right of a row and left of the next
+		set(data[at+v.w*v.block:at+v.row], fill)
+		at += v.row
 	}
+	set(data[at+v.w*v.block:at+after], fill)
 	if y1 == v.h {
 		set(data[start-before+v.h*v.row:corner+v.group], fill)
 	}
@@ -147,9 +152,13 @@ func clearHaloOf[T float32 | uint8](v *view, data []T, fill T, n, g, y0, y1 int)
 
 // set makes all elements x.
 func set[T float32 | uint8](data []T, x T) {
-	if x == 0 {
+	if x == 0 && len(data) > 4*simd.Block {
 		clear(data)
 		return
+	}
+	for x == 0 && len(data) >= simd.Block { // quicker than clear for so few
+		*(*[simd.Block]T)(data) = [simd.Block]T{}
+		data = data[simd.Block:]
 	}
 	for i := range data {
 		data[i] = x
