@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"thriftc/backends/interp"
 	"thriftc/dataset"
@@ -185,6 +187,54 @@ func TestThreads(t *testing.T) {
 	}
 	if print(1, 1) == print(1, 2) {
 		t.Error("another seed gives the same weights")
+	}
+}
+
+// TestTime: a time gives a number of epochs that gives the same result again,
+// and that a run keeps when it is resumed.
+func TestTime(t *testing.T) {
+	var log bytes.Buffer
+	tr, run := trainer(t, &log), job(small(t, 1), 0)
+	tr.Dir, run.Time = t.TempDir(), 600*time.Millisecond
+	out := mustTrain(t, tr, run)
+	if out.Steps < 1 || math.Abs(10*out.Epochs-math.Round(10*out.Epochs)) > 1e-9 || !strings.Contains(log.String(), fmt.Sprintf("training %g epochs", out.Epochs)) {
+		t.Errorf("%d steps, %v epochs; %s", out.Steps, out.Epochs, log.String())
+	}
+	again := job(small(t, 1), out.Epochs)
+	mustTrain(t, trainer(t, &log), again)
+	if ir.Fingerprint(again.Graph) != ir.Fingerprint(run.Graph) {
+		t.Errorf("%g epochs give another result than the time did", out.Epochs)
+	}
+	tr.Resume = true
+	run = job(small(t, 1), 0)
+	run.Time = 600 * time.Millisecond
+	if resumed := mustTrain(t, tr, run); resumed.Steps != out.Steps || ir.Fingerprint(again.Graph) != ir.Fingerprint(run.Graph) {
+		t.Errorf("resumed with %d steps, had %d", resumed.Steps, out.Steps)
+	}
+}
+
+// TestEarlyStop: training ends when evaluations do not get better.
+func TestEarlyStop(t *testing.T) {
+	var log bytes.Buffer
+	tr, run := trainer(t, &log), job(small(t, 1), 50)
+	tr.Recipe.EarlyStop = 3
+	run.KeepBest = true
+	out := mustTrain(t, tr, run)
+	n := len(out.Curve)
+	if n < 4 || n == 50 || out.Steps != 5*n {
+		t.Fatalf("stopped after %d evaluations and %d steps", n, out.Steps)
+	}
+	best := 0
+	for i, p := range out.Curve {
+		if *p.Top1 > *out.Curve[best].Top1 {
+			best = i
+		}
+	}
+	if best != n-4 {
+		t.Errorf("stopped after evaluation %d, the best was number %d", n, best+1)
+	}
+	if got := accuracy(t, tr, run.Graph); got != *out.Curve[best].Top1 {
+		t.Errorf("%.2f %% is kept, the best was %.2f %%", got, *out.Curve[best].Top1)
 	}
 }
 

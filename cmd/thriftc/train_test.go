@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -68,6 +70,31 @@ func TestTrainKilled(t *testing.T) {
 		if err != nil || len(left) > 2 {
 			t.Errorf("killed after %v: %q are left, %v", after, left, err)
 		}
+	}
+	// Ctrl-C ends it cleanly.
+	began = time.Now()
+	c := command("interrupted")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for first := filepath.Join(dir, "interrupted", "checkpoints", "train-000000000.ckpt"); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(first); err == nil {
+			break
+		}
+		if time.Since(began) > time.Minute {
+			t.Fatal("the training does not begin")
+		}
+	}
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(); c.ProcessState.ExitCode() != exitCancelled || !strings.Contains(fmt.Sprint(c.Stderr), "thriftc: cancelled") {
+		t.Errorf("interrupted: %v\n%s", err, c.Stderr)
+	}
+	c = command("interrupted")
+	c.Args = append(c.Args[:len(c.Args)-2:len(c.Args)-2], "--resume", "-o", filepath.Join(dir, "interrupted"))
+	if got := finish(c); !bytes.Equal(got, want) {
+		t.Error("interrupted and resumed: another model")
 	}
 	if killed < 5 {
 		t.Errorf("only %d of 10 runs were killed before their end", killed)
