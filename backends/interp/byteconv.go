@@ -22,6 +22,7 @@ type byteConv struct {
 	bias    []int64   // nil: none
 	shift   int       // of the sums before the bias
 	mult    []float32 // one, or one for each channel
+	floats  bool      // the results are the sums times mult
 	rows    [2]int    // strides of the weights' matrix: from output channel to output channel, and along it
 	out     simd.ByteRow
 }
@@ -105,7 +106,7 @@ func (c *byteConv) unit(n *ir.Node) unit {
 		if out[0].size == 0 {
 			return nil
 		}
-		p := c.product(in[0], out[0], false)
+		p := c.product(in[0], out[0])
 		if out[0].halo() {
 			p.done = func(_ *worker, image int, n *panel, row int) {
 				for g := n.block; g < n.block+n.blocks; g++ {
@@ -135,13 +136,13 @@ func byteSumsSource(x *executable, n *ir.Node) (source, bool) {
 	if !ok || s.Len() != 1 && s.Len() != c.w.oc {
 		return source{}, false
 	}
-	c.mult = s.Float32s()
+	c.mult, c.floats = s.Float32s(), true
 	return source{name: "bytes", in: n.In[:1], with: []*ir.Node{d}, arrange: c.arrange,
 		make: func(in []*view, out *view, stages []stage, others []*view, _ *step) []phase {
 			if out.size == 0 {
 				return nil
 			}
-			p := c.product(in[0], out, true)
+			p := c.product(in[0], out)
 			keep := p.proto
 			params := p.params
 			p.finish(atStore(stages, others, c.w.oc, inBlock, 0), out)
@@ -221,6 +222,7 @@ func (c *byteConv) pack(most int, depthwise, pairs bool) *packedBytes {
 		most = 1
 	}
 	blocks := blocksOf(w.oc)
+	c.packRows(p, m, blocks)
 	for b := 0; b < blocks; b += most {
 		n := bytePanel{block: b, blocks: min(most, blocks-b)}
 		n.weights = make([][]int8, n.blocks)
@@ -250,7 +252,6 @@ func (c *byteConv) pack(most int, depthwise, pairs bool) *packedBytes {
 		}
 		n.weights = nil
 	}
-	c.packRows(p, m, blocks)
 	return p
 }
 
@@ -262,41 +263,61 @@ func b2i(b bool) int {
 }
 
 // packRows makes bias and multipliers: the bias takes in what the zero point of the input adds to every sum.
+// A channel that gives the same byte whatever its input loses its weights.
 func (c *byteConv) packRows(p *packedBytes, m []int16, blocks int) {
 	p.bias = newView([]int{blocks * simd.Block}, tensor.I32, planar)
 	p.mult = newView([]int{blocks * simd.Block}, tensor.F32, planar)
 	bias, mult := make([]int32, blocks*simd.Block), make([]float32, blocks*simd.Block)
 	p.bias.base, p.mult.base = unsafe.Pointer(unsafe.SliceData(bias)), unsafe.Pointer(unsafe.SliceData(mult))
+	if c.shift > 0 {
+		p.late = make([]int64, blocks*simd.Block)
+	}
 	p.wide = make([]bool, blocks)
 	k := len(m) / max(1, c.w.oc)
 	for o := range c.w.oc {
+		row := m[o*k : (o+1)*k]
 		var positive, negative int64
-		for _, v := range m[o*k : (o+1)*k] {
+		for _, v := range row {
 			below := v & (v >> 15) // v if it is negative, else 0
 			negative += int64(below)
 			positive += int64(v - below)
 		}
-		sum := positive + negative
-		up := positive*(255-c.zero) - negative*c.zero
-		down := negative*(255-c.zero) - positive*c.zero
 		b := int64(0)
 		if c.bias != nil {
 			b = c.bias[o]
 		}
+		up := (positive*(255-c.zero)-negative*c.zero)<<c.shift + b
+		down := (negative*(255-c.zero)-positive*c.zero)<<c.shift + b
+		sum := positive + negative
 		mult[o] = c.mult[o%len(c.mult)]
+		if q, ok := c.always(down, up, mult[o]); ok {
+			clear(row)
+			b, sum, up, down, mult[o] = q, 0, q, q, 1
+		}
 		bias[o] = int32(-c.zero * sum)
-		if c.shift == 0 {
+		if c.shift > 0 {
+			p.late[o] = b
+		} else {
 			bias[o] += int32(b)
 		}
-		const limit = 1 << 24
-		if up<<c.shift+b > limit || down<<c.shift+b < -limit {
+		if up > exactSum || down < -exactSum {
 			p.wide[o/simd.Block] = true
 		}
 	}
-	if c.shift > 0 {
-		p.late = make([]int64, blocks*simd.Block)
-		copy(p.late, c.bias)
+}
+
+// exactSum is how far whole numbers are exact in f32.
+const exactSum = 1 << 24
+
+// always returns the result less the zero point of all sums from one to another, if there is only one.
+func (c *byteConv) always(from, to int64, mult float32) (int64, bool) {
+	if c.floats || from < math.MinInt32 || to > math.MaxInt32 {
+		return 0, false
 	}
+	q := func(sum int64) float64 {
+		return max(float64(c.out.Lo), min(float64(c.out.Hi), math.RoundToEven(float64(sum)*float64(mult))))
+	}
+	return int64(q(from)), q(from) == q(to)
 }
 
 // packChannels makes the taps of a panel from four input channels each. What has no
@@ -419,7 +440,7 @@ func byteTiling(s *simd.Set, n, pixels, taps int) (blocks int, split []int) {
 }
 
 // product returns the work from in to out, which are bytes, or floats.
-func (c *byteConv) product(in, out *view, floats bool) *product {
+func (c *byteConv) product(in, out *view) *product {
 	s, w := c.x.set, &c.w
 	p := &product{images: w.n, rows: w.oh, x: follow(in), y: follow(out)}
 	p.x.at -= (w.top*in.row + w.left*in.block) * in.bytes
@@ -472,9 +493,9 @@ func (c *byteConv) product(in, out *view, floats bool) *product {
 		run = func(k *worker, _, pixels int) { s.BytesDepthwise(pixels, &k.tile) }
 	}
 	p.tile = run
-	always := floats || z.late != nil || s.ByteSums()
+	always := c.floats || z.late != nil || s.ByteSums()
 	if always || slices.Contains(z.wide, true) {
-		t := &sumTile{c: c, z: z, run: run, floats: floats, always: always}
+		t := &sumTile{c: c, z: z, run: run, always: always}
 		p.tile = t.tile
 	}
 	p.spread(c.x.pool.workers)
@@ -484,7 +505,7 @@ func (c *byteConv) product(in, out *view, floats bool) *product {
 // form names what pack makes, for the cache of packed weights.
 func (c *byteConv) form(most int, depthwise, pairs bool) string {
 	params := [3]*tensor.Tensor{c.node.ConstIn(3), c.node.ConstIn(4), c.node.ConstIn(5)}
-	return fmt.Sprintf("bytes %v %v %v %v %v %v %v %v %v %p %p %p %p", c.w.groups, c.w.kh, c.w.kw, c.w.dw, most, depthwise, pairs, c.zero, c.rows, params[0], params[1], params[2], &c.mult[0])
+	return fmt.Sprintf("bytes %v %v %v %v %v %v %v %v %v %p %p %p %p", c.w.groups, c.w.kh, c.w.kw, c.w.dw, most, depthwise, pairs, c.zero, c.rows, params[0], params[1], params[2], &c.mult[0]) + fmt.Sprint(c.out.Lo, c.out.Hi)
 }
 
 // pairTile computes a depthwise tile in pairs, and a last odd pixel alone.
@@ -508,18 +529,33 @@ type sumTile struct {
 	c      *byteConv
 	z      *packedBytes
 	run    func(w *worker, blocks, pixels int)
-	floats bool
 	always bool
 }
 
 func (f *sumTile) tile(w *worker, blocks, pixels int) {
 	t := &w.tile
 	first := int(uintptr(t.Bias)-uintptr(f.z.bias.base)) / (4 * simd.Block)
-	wide := f.z.wide[first : first+blocks]
-	if !f.always && !slices.Contains(wide, true) {
-		f.run(w, blocks, pixels)
+	if f.always || blocks == 1 && f.z.wide[first] {
+		f.sums(w, first, blocks, pixels)
 		return
 	}
+	f.run(w, blocks, pixels)
+	for b, wide := range f.z.wide[first : first+blocks] {
+		if !wide || blocks == 1 {
+			continue
+		}
+		// Wide blocks are computed again; a tile of one block has room for as many pixels as any.
+		keep := *t
+		t.W, t.Y = unsafe.Add(t.W, b*t.WBlock), unsafe.Add(t.Y, b*t.YBlock)
+		t.Bias, t.Scale = unsafe.Add(t.Bias, 4*b*simd.Block), unsafe.Add(t.Scale, 4*b*simd.Block)
+		f.sums(w, first+b, 1, pixels)
+		*t = keep
+	}
+}
+
+// sums computes a tile of blocks from first on by way of its sums.
+func (f *sumTile) sums(w *worker, first, blocks, pixels int) {
+	t := &w.tile
 	size := pixels * simd.Block
 	at := unsafe.Pointer(&w.temp(blocks * size)[0])
 	y, block, dist := t.Y, t.YBlock, t.YDist
@@ -529,8 +565,7 @@ func (f *sumTile) tile(w *worker, blocks, pixels int) {
 	t.Flags = 0
 	t.Y, t.YBlock, t.YDist = y, block, dist
 	p := &w.bytes
-	lo, hi, zero := int64(f.c.out.Lo), int64(f.c.out.Hi), int64(f.c.out.Zero)
-	p.Limit(lo, hi, zero)
+	p.Limit(int64(f.c.out.Lo), int64(f.c.out.Hi), int64(f.c.out.Zero))
 	for b := range blocks {
 		sums := unsafe.Slice((*int32)(unsafe.Add(at, 4*b*size)), size)
 		p.Mult = unsafe.Add(t.Scale, 4*b*simd.Block)
@@ -542,15 +577,15 @@ func (f *sumTile) tile(w *worker, blocks, pixels int) {
 		}
 		to := unsafe.Add(y, b*block)
 		per := size // at once
-		if elem := 1 + 3*b2i(f.floats); dist != elem*simd.Block {
+		if elem := 1 + 3*b2i(f.c.floats); dist != elem*simd.Block {
 			per = simd.Block
 		}
 		for i := 0; i < size; i += per {
 			dst := unsafe.Add(to, i/simd.Block*dist)
-			if f.floats {
+			if f.c.floats {
 				f.c.x.set.SumsToFloats(unsafe.Slice((*float32)(dst), per), sums[i:i+per], p)
 			} else {
-				f.c.x.set.Requantise(unsafe.Slice((*uint8)(dst), per), sums[i:i+per], p, wide[b])
+				f.c.x.set.Requantise(unsafe.Slice((*uint8)(dst), per), sums[i:i+per], p, f.z.wide[first+b])
 			}
 		}
 	}

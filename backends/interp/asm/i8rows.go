@@ -141,30 +141,34 @@ func (v isa) requantise() {
 // requantiseWide is requantise with products in f64, for larger sums; the
 // limits are those of q − zero.
 func (v isa) requantiseWide() {
-	v.rowKernel("byteRequantiseWide", "uint8", []string{"int32"}, func(r *byteRow) {}, func(r *byteRow) {
-		half := func() reg.VecVirtual {
-			if v.lanes == 16 {
-				return YMM()
-			}
-			return XMM()
+	half := func() reg.VecVirtual {
+		if v.lanes == 16 {
+			return YMM()
 		}
-		at, lo, hi := GP64(), v.vec(), v.vec()
+		return XMM()
+	}
+	var lo, hi, zero reg.VecVirtual
+	var mult []reg.VecVirtual // in f64, half as many in a vector
+	v.rowKernel("byteRequantiseWide", "uint8", []string{"int32"}, func(r *byteRow) {
+		at, l := GP64(), half()
 		MOVQ(Mem{Base: r.p, Disp: rowMult}, at)
-		l := half()
+		lo, hi, zero = v.vec(), v.vec(), r.all(rowZero)
 		VBROADCASTSS(Mem{Base: r.p, Disp: rowLimits}, l)
 		VCVTPS2PD(l, lo)
 		VBROADCASTSS(Mem{Base: r.p, Disp: rowLimits + 4}, l)
 		VCVTPS2PD(l, hi)
-		zero := r.all(rowZero)
+		for i := range 2 * v.pieces() {
+			mult = append(mult, v.vec())
+			VCVTPS2PD(Mem{Base: at, Disp: 2 * v.lanes * i}, mult[i])
+		}
+	}, func(r *byteRow) {
 		x := make([]reg.VecVirtual, v.pieces())
 		for i := range x {
 			var parts [2]reg.VecVirtual
 			for j := range parts {
-				d, m := v.vec(), v.vec()
-				disp := 4 * (i*v.lanes + j*v.lanes/2)
-				VCVTDQ2PD(Mem{Base: r.src[0], Disp: disp}, d)
-				VCVTPS2PD(Mem{Base: at, Disp: disp}, m)
-				VMULPD(m, d, d)
+				d := v.vec()
+				VCVTDQ2PD(Mem{Base: r.src[0], Disp: 2 * v.lanes * (2*i + j)}, d)
+				VMULPD(mult[2*i+j], d, d)
 				VMAXPD(lo, d, d)
 				VMINPD(hi, d, d)
 				parts[j] = half()

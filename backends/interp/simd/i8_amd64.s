@@ -253,57 +253,57 @@ done:
 // func byteRequantiseWideAVX2(n int, dst *uint8, x0 *int32, p *uint64)
 // Requires: AVX, AVX2
 TEXT ·byteRequantiseWideAVX2(SB), NOSPLIT, $0-32
-	MOVQ  n+0(FP), AX
-	MOVQ  dst+8(FP), CX
-	MOVQ  x0+16(FP), DX
-	MOVQ  p+24(FP), BX
-	TESTQ AX, AX
-	JZ    done
+	MOVQ         n+0(FP), AX
+	MOVQ         dst+8(FP), CX
+	MOVQ         x0+16(FP), DX
+	MOVQ         p+24(FP), BX
+	MOVQ         (BX), SI
+	VBROADCASTSS 16(BX), Y2
+	VBROADCASTSS 8(BX), X0
+	VCVTPS2PD    X0, Y1
+	VBROADCASTSS 12(BX), X0
+	VCVTPS2PD    X0, Y0
+	VCVTPS2PD    (SI), Y3
+	VCVTPS2PD    16(SI), Y4
+	VCVTPS2PD    32(SI), Y5
+	VCVTPS2PD    48(SI), Y6
+	TESTQ        AX, AX
+	JZ           done
 
 loop:
-	MOVQ         (BX), SI
-	VBROADCASTSS 8(BX), X1
-	VCVTPS2PD    X1, Y0
-	VBROADCASTSS 12(BX), X1
-	VCVTPS2PD    X1, Y1
-	VBROADCASTSS 16(BX), Y2
-	VCVTDQ2PD    (DX), Y3
-	VCVTPS2PD    (SI), Y4
-	VMULPD       Y4, Y3, Y3
-	VMAXPD       Y0, Y3, Y3
-	VMINPD       Y1, Y3, Y3
-	VCVTPD2DQY   Y3, X5
-	VCVTDQ2PD    16(DX), Y3
-	VCVTPS2PD    16(SI), Y4
-	VMULPD       Y4, Y3, Y3
-	VMAXPD       Y0, Y3, Y3
-	VMINPD       Y1, Y3, Y3
-	VCVTPD2DQY   Y3, X3
-	VINSERTI128  $0x01, X3, Y5, Y3
-	VPADDD       Y2, Y3, Y3
-	VCVTDQ2PD    32(DX), Y4
-	VCVTPS2PD    32(SI), Y6
-	VMULPD       Y6, Y4, Y4
-	VMAXPD       Y0, Y4, Y4
-	VMINPD       Y1, Y4, Y4
-	VCVTPD2DQY   Y4, X5
-	VCVTDQ2PD    48(DX), Y4
-	VCVTPS2PD    48(SI), Y6
-	VMULPD       Y6, Y4, Y4
-	VMAXPD       Y0, Y4, Y4
-	VMINPD       Y1, Y4, Y4
-	VCVTPD2DQY   Y4, X0
-	VINSERTI128  $0x01, X0, Y5, Y0
-	VPADDD       Y2, Y0, Y0
-	VPCMPEQD     Y1, Y1, Y1
-	VPSRLD       $0x18, Y1, Y1
-	VPAND        Y1, Y3, Y3
-	VPAND        Y1, Y0, Y0
-	VPACKUSDW    Y0, Y3, Y0
-	VPERMQ       $0xd8, Y0, Y0
-	VEXTRACTI128 $0x01, Y0, X1
-	VPACKUSWB    X1, X0, X1
-	VMOVDQU      X1, (CX)
+	VCVTDQ2PD    (DX), Y7
+	VMULPD       Y3, Y7, Y7
+	VMAXPD       Y1, Y7, Y7
+	VMINPD       Y0, Y7, Y7
+	VCVTPD2DQY   Y7, X8
+	VCVTDQ2PD    16(DX), Y7
+	VMULPD       Y4, Y7, Y7
+	VMAXPD       Y1, Y7, Y7
+	VMINPD       Y0, Y7, Y7
+	VCVTPD2DQY   Y7, X7
+	VINSERTI128  $0x01, X7, Y8, Y7
+	VPADDD       Y2, Y7, Y7
+	VCVTDQ2PD    32(DX), Y9
+	VMULPD       Y5, Y9, Y9
+	VMAXPD       Y1, Y9, Y9
+	VMINPD       Y0, Y9, Y9
+	VCVTPD2DQY   Y9, X8
+	VCVTDQ2PD    48(DX), Y9
+	VMULPD       Y6, Y9, Y9
+	VMAXPD       Y1, Y9, Y9
+	VMINPD       Y0, Y9, Y9
+	VCVTPD2DQY   Y9, X9
+	VINSERTI128  $0x01, X9, Y8, Y9
+	VPADDD       Y2, Y9, Y9
+	VPCMPEQD     Y10, Y10, Y10
+	VPSRLD       $0x18, Y10, Y10
+	VPAND        Y10, Y7, Y7
+	VPAND        Y10, Y9, Y9
+	VPACKUSDW    Y9, Y7, Y7
+	VPERMQ       $0xd8, Y7, Y7
+	VEXTRACTI128 $0x01, Y7, X8
+	VPACKUSWB    X8, X7, X8
+	VMOVDQU      X8, (CX)
 	ADDQ         $0x40, DX
 	ADDQ         $0x10, CX
 	DECQ         AX
@@ -10977,35 +10977,35 @@ done:
 // func byteRequantiseWideAVX512(n int, dst *uint8, x0 *int32, p *uint64)
 // Requires: AVX, AVX512F
 TEXT ·byteRequantiseWideAVX512(SB), NOSPLIT, $0-32
-	MOVQ  n+0(FP), AX
-	MOVQ  dst+8(FP), CX
-	MOVQ  x0+16(FP), DX
-	MOVQ  p+24(FP), BX
-	TESTQ AX, AX
-	JZ    done
+	MOVQ         n+0(FP), AX
+	MOVQ         dst+8(FP), CX
+	MOVQ         x0+16(FP), DX
+	MOVQ         p+24(FP), BX
+	MOVQ         (BX), SI
+	VBROADCASTSS 16(BX), Z2
+	VBROADCASTSS 8(BX), Y0
+	VCVTPS2PD    Y0, Z1
+	VBROADCASTSS 12(BX), Y0
+	VCVTPS2PD    Y0, Z0
+	VCVTPS2PD    (SI), Z3
+	VCVTPS2PD    32(SI), Z4
+	TESTQ        AX, AX
+	JZ           done
 
 loop:
-	MOVQ         (BX), SI
-	VBROADCASTSS 8(BX), Y1
-	VCVTPS2PD    Y1, Z0
-	VBROADCASTSS 12(BX), Y1
-	VCVTPS2PD    Y1, Z1
-	VBROADCASTSS 16(BX), Z2
-	VCVTDQ2PD    (DX), Z3
-	VCVTPS2PD    (SI), Z4
-	VMULPD       Z4, Z3, Z3
-	VMAXPD       Z0, Z3, Z3
-	VMINPD       Z1, Z3, Z3
-	VCVTPD2DQ    Z3, Y5
-	VCVTDQ2PD    32(DX), Z3
-	VCVTPS2PD    32(SI), Z4
-	VMULPD       Z4, Z3, Z3
-	VMAXPD       Z0, Z3, Z3
-	VMINPD       Z1, Z3, Z3
-	VCVTPD2DQ    Z3, Y0
-	VINSERTI64X4 $0x01, Y0, Z5, Z0
-	VPADDD       Z2, Z0, Z0
-	VPMOVDB      Z0, (CX)
+	VCVTDQ2PD    (DX), Z5
+	VMULPD       Z3, Z5, Z5
+	VMAXPD       Z1, Z5, Z5
+	VMINPD       Z0, Z5, Z5
+	VCVTPD2DQ    Z5, Y6
+	VCVTDQ2PD    32(DX), Z5
+	VMULPD       Z4, Z5, Z5
+	VMAXPD       Z1, Z5, Z5
+	VMINPD       Z0, Z5, Z5
+	VCVTPD2DQ    Z5, Y5
+	VINSERTI64X4 $0x01, Y5, Z6, Z5
+	VPADDD       Z2, Z5, Z5
+	VPMOVDB      Z5, (CX)
 	ADDQ         $0x40, DX
 	ADDQ         $0x10, CX
 	DECQ         AX
