@@ -154,11 +154,14 @@ func byteSumsSource(x *executable, n *ir.Node) (source, bool) {
 // arrange implements unit.arrange.
 func (c *byteConv) arrange(lies []int) ([]want, want) {
 	l := c.w.halo()
+	switch l.block = lies[0]; {
+	case lies[0] == 1 && c.w.ic == 1 && c.w.dw == 1:
+		l.right = max(l.right, 1) // a halo, whatever the padding
+	case lies[0] == 1:
+		l.block = byteBlock(c.w.ic)
+	}
 	if l.halo() {
 		l.fill = uint8(c.zero)
-	}
-	if l.block = lies[0]; l.block == 1 {
-		l.block = byteBlock(c.w.ic)
 	}
 	if c.depthwise(simd.Block) {
 		l.block = simd.Block
@@ -215,7 +218,7 @@ func fillMatrix[T int8 | uint8](c *byteConv, m []int16, q []T, k int) {
 }
 
 // pack makes panels of at most most blocks.
-func (c *byteConv) pack(most int, depthwise, pairs bool) *packedBytes {
+func (c *byteConv) pack(most, block int, depthwise, pairs bool) *packedBytes {
 	w, m := &c.w, c.matrix()
 	p := &packedBytes{}
 	if depthwise {
@@ -226,7 +229,7 @@ func (c *byteConv) pack(most int, depthwise, pairs bool) *packedBytes {
 	for b := 0; b < blocks; b += most {
 		n := bytePanel{block: b, blocks: min(most, blocks-b)}
 		n.weights = make([][]int8, n.blocks)
-		if depthwise {
+		if depthwise || block == 1 {
 			c.packColumns(&n, m)
 		} else {
 			c.packChannels(&n, m)
@@ -355,15 +358,15 @@ func (c *byteConv) packChannels(n *bytePanel, m []int16) {
 	}
 }
 
-// packColumns makes the taps of a block of a depthwise convolution from four neighbouring columns each.
+// packColumns makes the taps from four neighbouring columns each: of a depthwise convolution, or one of a single channel.
 func (c *byteConv) packColumns(n *bytePanel, m []int16) {
 	w := &c.w
-	o0, o1 := n.block*simd.Block, min((n.block+1)*simd.Block, w.oc)
+	o0, o1 := n.block*simd.Block, min((n.block+n.blocks)*simd.Block, w.oc)
 	most := 4
 	if w.dw > 1 {
 		most = 1
 	}
-	values := make([]int16, 64)
+	values := make([]int16, n.blocks*64)
 	for i := range w.kh {
 		for j := 0; j < w.kw; j += most {
 			clear(values)
@@ -452,7 +455,11 @@ func (c *byteConv) product(in, out *view) *product {
 		p.line(&cols, &last, w.oh*w.ow)
 	}
 	blocks := blocksOf(w.oc)
-	most, split := byteTiling(s, blocks, cols, max(1, (w.ic/w.groups+3)/4*w.kh*w.kw))
+	steps := (w.ic/w.groups + 3) / 4 * w.kh * w.kw
+	if in.block == 1 {
+		steps = w.kh * (w.kw + 3) / 4
+	}
+	most, split := byteTiling(s, blocks, cols, max(1, steps))
 	single, paired := s.ByteDepthwisePixels()
 	pairs := depthwise && paired > 0 && w.sw == 1 && w.dw == 1 && w.kw <= 3
 	limit := s.BytePixels(most)
@@ -465,7 +472,7 @@ func (c *byteConv) product(in, out *view) *product {
 	}
 	p.split, p.lastSplit = split, evenly(last, (last+limit-1)/limit)
 
-	z := packed(c.x, c.weights.Data, c.form(most, depthwise, pairs), func() *packedBytes { return c.pack(most, depthwise, pairs) })
+	z := packed(c.x, c.weights.Data, c.form(most, in.block, depthwise, pairs), func() *packedBytes { return c.pack(most, in.block, depthwise, pairs) })
 	weights := z.weights
 	scale := 1
 	if pairs {
@@ -503,9 +510,9 @@ func (c *byteConv) product(in, out *view) *product {
 }
 
 // form names what pack makes, for the cache of packed weights.
-func (c *byteConv) form(most int, depthwise, pairs bool) string {
+func (c *byteConv) form(most, block int, depthwise, pairs bool) string {
 	params := [3]*tensor.Tensor{c.node.ConstIn(3), c.node.ConstIn(4), c.node.ConstIn(5)}
-	return fmt.Sprintf("bytes %v %v %v %v %v %v %v %v %v %p %p %p %p", c.w.groups, c.w.kh, c.w.kw, c.w.dw, most, depthwise, pairs, c.zero, c.rows, params[0], params[1], params[2], &c.mult[0]) + fmt.Sprint(c.out.Lo, c.out.Hi)
+	return fmt.Sprintf("bytes %v %v %v %v %v %v %v %v %v %v %p %p %p %p", c.w.groups, c.w.kh, c.w.kw, c.w.dw, most, block, depthwise, pairs, c.zero, c.rows, params[0], params[1], params[2], &c.mult[0]) + fmt.Sprint(c.out.Lo, c.out.Hi)
 }
 
 // pairTile computes a depthwise tile in pairs, and a last odd pixel alone.

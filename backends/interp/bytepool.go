@@ -10,8 +10,7 @@ import (
 	"thriftc/ir/tensor"
 )
 
-// maxPoolBytes is MaxPool of bytes: the greater of rows first, then of pixels beside
-// each other, then those that the stride leaves.
+// maxPoolBytes is MaxPool of bytes.
 func maxPoolBytes(x *executable, n *ir.Node) (unit, bool) {
 	w, ok := flatWindow(n)
 	if !ok || n.In[0].HasData() {
@@ -22,32 +21,41 @@ func maxPoolBytes(x *executable, n *ir.Node) (unit, bool) {
 	}}, true
 }
 
+// maxRow computes row y of a group, the pixels with the same taps at once.
 func maxRow(s *simd.Set, k *worker, w *ops.Window, in, out *view, n, g, y int) {
-	const block = simd.Block
-	left, right := w.PadLo[1], max(0, (w.Out[1]-1)*w.Stride[1]+(w.Kernel[1]-1)*w.Dilation[1]-w.PadLo[1]-(w.In[1]-1))
-	width := (left + w.In[1] + right) * block
-	temp := unsafe.Slice((*uint8)(unsafe.Pointer(&k.temp(width/2 + 1)[0])), 2*width)
-	tall, wide := temp[:width], temp[width:]
-	clear(tall) // 0 is less than, or equal to, all others
-	row := tall[left*block:][:w.In[1]*block]
-	i0, i1, _ := taps(w, 0, y)
-	for i := i0; i < i1; i++ {
-		src := in.byteLine(n, g, y*w.Stride[0]-w.PadLo[0]+i*w.Dilation[0])
-		if i == i0 {
-			copy(row, src)
-		} else {
-			s.MaxBytes(row, row, src)
-		}
-	}
-	got := tall
-	for j := 1; j < w.Kernel[1]; j++ {
-		at := j * w.Dilation[1] * block
-		s.MaxBytes(wide[:width-at], got[:width-at], tall[at:])
-		got = wide
-	}
+	const most = 8
 	dst := out.byteLine(n, g, y)
-	for i := range out.w {
-		*(*[block]uint8)(dst[i*block:]) = *(*[block]uint8)(got[i*w.Stride[1]*block:])
+	i0, i1, _ := taps(w, 0, y)
+	for x := 0; x < out.w; {
+		j0, j1, _ := taps(w, 1, x)
+		pixels := 1
+		for pixels < most && x+pixels < out.w {
+			a, b, _ := taps(w, 1, x+pixels)
+			if a != j0 || b != j1 {
+				break
+			}
+			pixels++
+		}
+		row := dst[x*simd.Block:][:pixels*simd.Block]
+		if i0 == i1 || j0 == j1 {
+			clear(row) // the least byte
+			x += pixels
+			continue
+		}
+		k.offsets = k.offsets[:0]
+		at := 0
+		for i := range i1 - i0 {
+			for j := range j1 - j0 {
+				next := i*w.Dilation[0]*in.row + j*w.Dilation[1]*in.block
+				k.offsets = append(k.offsets, next-at)
+				at = next
+			}
+		}
+		first := in.at(n, g, y*w.Stride[0]-w.PadLo[0]+i0*w.Dilation[0]) + (x*w.Stride[1]-w.PadLo[1]+j0*w.Dilation[1])*in.block
+		t := &k.stage
+		*t = simd.Tile{X: in.ptr(first), Y: unsafe.Pointer(&row[0]), Off: &k.offsets[0], K: len(k.offsets), Dist: w.Stride[1] * in.block, YDist: out.block}
+		s.BytesMax(pixels, t)
+		x += pixels
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 
 // Values of 8 bits lie in blocks of 16 channels like floats, or of 4 where they have no more. There
 // they are u8: an i8 is stored with 128 added, so that kernels know one type only; zero
-// points move by as much. Planar values are as ONNX has them.
+// points move by as much. Planar values are as ONNX has them, unless they have a halo: a single channel
+// lies so for a convolution, which reads four columns at once.
 
 func isByte(e tensor.Elem) bool { return e == tensor.I8 || e == tensor.U8 }
 
@@ -45,13 +46,16 @@ func (v *view) byteLine(n, g, y int) []uint8 {
 	return unsafe.Slice((*uint8)(v.ptr(v.at(n, g, y))), v.w*v.block)
 }
 
+// isRaw reports whether bytes are as ONNX has them.
+func (v *view) isRaw() bool { return v.block == 1 && !v.halo() }
+
 // relayBytes copies bytes from one layout to another.
 func relayBytes(from, to *view) []phase {
 	var flip uint8
-	if (from.block == 1) != (to.block == 1) {
+	if from.isRaw() != to.isRaw() {
 		flip = uint8(offsetOf(from.elem))
 	}
-	if from.block == to.block {
+	if from.block == to.block && flip == 0 {
 		return rowTasks(to, 1, func(_ *worker, n, g, y int) { copy(to.byteLine(n, g, y), from.byteLine(n, g, y)) })
 	}
 	return rowTasks(to, 4, func(_ *worker, n, g, y int) {
@@ -194,6 +198,9 @@ func quantizeUnit(x *executable, n *ir.Node) (unit, bool) {
 	lo, hi := e.Range()
 	p.Limit(lo-z, hi-z, z+offsetOf(e))
 	block := byteBlock(shape[1])
+	if shape[1] == 1 {
+		block = 1
+	}
 	return unit{name: "quantise", in: n.In[:1], arrange: func(lies []int) ([]want, want) {
 		if lies[0] == simd.Block && block == simd.Block {
 			return []want{{layout: blocked}}, want{layout: blocked}
@@ -203,6 +210,11 @@ func quantizeUnit(x *executable, n *ir.Node) (unit, bool) {
 }
 
 func quantise(s *simd.Set, from, to *view, p *simd.ByteRow) []phase {
+	if to.isRaw() {
+		raw := *p
+		raw.Zero -= int32(offsetOf(to.elem))
+		p = &raw
+	}
 	switch {
 	case from.block == to.block:
 		return rowTasks(to, 2, func(_ *worker, n, g, y int) { s.Quantise(to.byteLine(n, g, y), from.line(n, g, y), p) })

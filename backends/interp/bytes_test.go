@@ -177,7 +177,7 @@ func TestByteChains(t *testing.T) {
 	for seed := range uint64(trials) {
 		b := &byteBuilder{newBuilder(t, seed), map[*ir.Value]int64{}}
 		r := b.rand
-		shape := []int{r.IntN(4), 1 + r.IntN(40), 1 + r.IntN(12), 1 + r.IntN(30)}
+		shape := []int{r.IntN(4), 1 + r.IntN(40)*r.IntN(4)/3, 1 + r.IntN(12), 1 + r.IntN(30)}
 		if r.IntN(4) == 0 {
 			shape = []int{r.IntN(20), 1 + r.IntN(200)}
 		}

@@ -37,6 +37,9 @@ func (v isa) bytes() {
 			v.byteTile(fmt.Sprintf("byteConv1x%d", p), 1, p, (*byteConv).denseWords)
 		}
 		v.byteTile("byteDepthwise1", 1, 1, (*byteConv).depthwiseWords)
+		for p := 1; p <= 8; p++ {
+			v.byteMaxTile(p)
+		}
 	}
 	v.byteRows()
 }
@@ -76,7 +79,7 @@ func (v isa) byteTile(name string, blocks, pixels int, sums func(*byteConv)) {
 }
 
 // taps runs body for every step of K, with the input pointers moved to it and
-// the weights' pointer moved by size after it.
+// the weights' pointer, if there is one, moved by size after it.
 func (c *byteConv) taps(moving []reg.Register, w reg.Register, size int, body func()) {
 	k, off := c.word(tileK), c.word(tileOff)
 	Label("loop")
@@ -86,7 +89,9 @@ func (c *byteConv) taps(moving []reg.Register, w reg.Register, size int, body fu
 		ADDQ(step, r)
 	}
 	body()
-	ADDQ(Imm(uint64(size)), w)
+	if w != nil {
+		ADDQ(Imm(uint64(size)), w)
+	}
 	ADDQ(Imm(8), off)
 	DECQ(k)
 	JNZ(LabelRef("loop"))
@@ -295,5 +300,28 @@ func (v isa) bytePeak() {
 	DECQ(n)
 	JNZ(LabelRef("loop"))
 	VZEROUPPER()
+	RET()
+}
+
+// byteMaxTile writes the greatest bytes of taps, of 16 channels. Longer vectors would not help.
+func (v isa) byteMaxTile(pixels int) {
+	TEXT(fmt.Sprintf("byteMaxTile%d%s", pixels, v.name), NOSPLIT, "func(t *uint64)")
+	Pragma("noescape")
+	c := &byteConv{conv{isa: v, blocks: 1, pixels: pixels}}
+	c.t = Load(Param("t"), GP64())
+	row := make([]reg.VecVirtual, pixels)
+	for p := range row {
+		row[p] = XMM()
+		VPXOR(row[p], row[p], row[p])
+	}
+	c.acc = append(c.acc, row)
+	moving, at := c.pixelAt(c.word(tileX), c.word(tileDist))
+	c.taps(moving, nil, 0, func() {
+		for p, a := range row {
+			VPMAXUB(at[p], a, a)
+		}
+	})
+	y, dist := c.word(tileY), c.word(tileYDist)
+	c.perPixel(y, dist, func(p int) { VMOVDQU(row[p], Mem{Base: y}) })
 	RET()
 }

@@ -54,6 +54,7 @@ type byteKernels struct {
 	conv       [][]func(t *uint64) // by blocks and pixels, both less one
 	depthwise  []func(t *uint64)   // by pixels less one
 	pairs      []func(t *uint64)   // by pairs of pixels less one
+	maxTiles   []func(t *uint64)   // by pixels less one
 	sums       bool
 	peak       func(n int)
 	requantise func(n int, dst *uint8, src *int32, p *uint64)
@@ -105,6 +106,12 @@ func (s *Set) BytesPairs(pixels int, t *Tile) {
 	s.bytes.pairs[pixels/2-1]((*uint64)(unsafe.Pointer(t)))
 }
 
+// BytesMax computes a tile of at most 8 pixels whose bytes are the greatest of the taps' bytes: X, Y,
+// Off, K, Dist and YDist count. K is not 0.
+func (s *Set) BytesMax(pixels int, t *Tile) {
+	s.bytes.maxTiles[pixels-1]((*uint64)(unsafe.Pointer(t)))
+}
+
 // BytePeak runs n rounds of products of bytes on registers, and returns the number of
 // multiply-adds; 0 where the CPU has no such instruction.
 func (s *Set) BytePeak(n int) int {
@@ -119,6 +126,7 @@ func (s *Set) BytePeak(n int) int {
 var portableBytes = byteKernels{
 	conv:      portableByteTiles(2, 4, byteDense),
 	depthwise: portableByteTiles(1, 4, byteDepthwise)[0],
+	maxTiles:  portableByteTiles(1, 8, byteMax)[0],
 	sums:      true,
 }
 
@@ -128,6 +136,7 @@ const (
 	byteDense byteForm = iota
 	byteDepthwise
 	bytePairs
+	byteMax
 )
 
 func portableByteTiles(blocks, most int, form byteForm) [][]func(*uint64) {
@@ -147,8 +156,12 @@ func (t *Tile) runBytes(blocks, pixels int, form byteForm) {
 	}
 	for b := range blocks {
 		for p := range pixels {
-			acc := *(*[Block]int32)(unsafe.Add(t.Bias, b*64))
 			at, from := p*t.Dist, 0
+			if form == byteMax {
+				t.greatest(at, (*[Block]uint8)(unsafe.Add(t.Y, p*t.YDist)))
+				continue
+			}
+			acc := *(*[Block]int32)(unsafe.Add(t.Bias, b*64))
 			if form == bytePairs {
 				at, from = p&^1*t.Dist, p%2*64
 			}
@@ -180,6 +193,17 @@ func (t *Tile) runBytes(blocks, pixels int, form byteForm) {
 			for l, a := range acc {
 				out[l] = t.byteOf(a, mult[l])
 			}
+		}
+	}
+}
+
+// greatest sets out to the greatest bytes of the taps.
+func (t *Tile) greatest(at int, out *[Block]uint8) {
+	clear(out[:])
+	for _, d := range unsafe.Slice(t.Off, t.K) {
+		at += d
+		for l, v := range *(*[Block]uint8)(unsafe.Add(t.X, at)) {
+			out[l] = max(out[l], v)
 		}
 	}
 }

@@ -202,6 +202,315 @@ store:
 	VZEROUPPER
 	RET
 
+// func byteMaxTile1AVX2(t *uint64)
+// Requires: AVX
+TEXT ·byteMaxTile1AVX2(SB), NOSPLIT, $0-8
+	MOVQ  t+0(FP), AX
+	VPXOR X0, X0, X0
+	MOVQ  (AX), CX
+	MOVQ  40(AX), DX
+	MOVQ  32(AX), DX
+	MOVQ  24(AX), BX
+
+loop:
+	MOVQ    (BX), SI
+	ADDQ    SI, CX
+	VPMAXUB (CX), X0, X0
+	ADDQ    $0x08, BX
+	DECQ    DX
+	JNZ     loop
+	MOVQ    16(AX), CX
+	MOVQ    64(AX), AX
+	VMOVDQU X0, (CX)
+	RET
+
+// func byteMaxTile2AVX2(t *uint64)
+// Requires: AVX
+TEXT ·byteMaxTile2AVX2(SB), NOSPLIT, $0-8
+	MOVQ  t+0(FP), AX
+	VPXOR X0, X0, X0
+	VPXOR X1, X1, X1
+	MOVQ  (AX), CX
+	MOVQ  40(AX), DX
+	MOVQ  32(AX), BX
+	MOVQ  24(AX), SI
+
+loop:
+	MOVQ    (SI), DI
+	ADDQ    DI, CX
+	VPMAXUB (CX), X0, X0
+	VPMAXUB (CX)(DX*1), X1, X1
+	ADDQ    $0x08, SI
+	DECQ    BX
+	JNZ     loop
+	MOVQ    16(AX), CX
+	MOVQ    64(AX), AX
+	VMOVDQU X0, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X1, (CX)
+	RET
+
+// func byteMaxTile3AVX2(t *uint64)
+// Requires: AVX
+TEXT ·byteMaxTile3AVX2(SB), NOSPLIT, $0-8
+	MOVQ  t+0(FP), AX
+	VPXOR X0, X0, X0
+	VPXOR X1, X1, X1
+	VPXOR X2, X2, X2
+	MOVQ  (AX), CX
+	MOVQ  40(AX), DX
+	MOVQ  32(AX), BX
+	MOVQ  24(AX), SI
+
+loop:
+	MOVQ    (SI), DI
+	ADDQ    DI, CX
+	VPMAXUB (CX), X0, X0
+	VPMAXUB (CX)(DX*1), X1, X1
+	VPMAXUB (CX)(DX*2), X2, X2
+	ADDQ    $0x08, SI
+	DECQ    BX
+	JNZ     loop
+	MOVQ    16(AX), CX
+	MOVQ    64(AX), AX
+	VMOVDQU X0, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X1, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X2, (CX)
+	RET
+
+// func byteMaxTile4AVX2(t *uint64)
+// Requires: AVX
+TEXT ·byteMaxTile4AVX2(SB), NOSPLIT, $0-8
+	MOVQ  t+0(FP), AX
+	VPXOR X0, X0, X0
+	VPXOR X1, X1, X1
+	VPXOR X2, X2, X2
+	VPXOR X3, X3, X3
+	MOVQ  (AX), CX
+	MOVQ  40(AX), DX
+	LEAQ  (DX)(DX*2), BX
+	ADDQ  CX, BX
+	MOVQ  32(AX), SI
+	MOVQ  24(AX), DI
+
+loop:
+	MOVQ    (DI), R8
+	ADDQ    R8, CX
+	ADDQ    R8, BX
+	VPMAXUB (CX), X0, X0
+	VPMAXUB (CX)(DX*1), X1, X1
+	VPMAXUB (CX)(DX*2), X2, X2
+	VPMAXUB (BX), X3, X3
+	ADDQ    $0x08, DI
+	DECQ    SI
+	JNZ     loop
+	MOVQ    16(AX), CX
+	MOVQ    64(AX), AX
+	VMOVDQU X0, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X1, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X2, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X3, (CX)
+	RET
+
+// func byteMaxTile5AVX2(t *uint64)
+// Requires: AVX
+TEXT ·byteMaxTile5AVX2(SB), NOSPLIT, $0-8
+	MOVQ  t+0(FP), AX
+	VPXOR X0, X0, X0
+	VPXOR X1, X1, X1
+	VPXOR X2, X2, X2
+	VPXOR X3, X3, X3
+	VPXOR X4, X4, X4
+	MOVQ  (AX), CX
+	MOVQ  40(AX), DX
+	LEAQ  (DX)(DX*2), BX
+	ADDQ  CX, BX
+	MOVQ  32(AX), SI
+	MOVQ  24(AX), DI
+
+loop:
+	MOVQ    (DI), R8
+	ADDQ    R8, CX
+	ADDQ    R8, BX
+	VPMAXUB (CX), X0, X0
+	VPMAXUB (CX)(DX*1), X1, X1
+	VPMAXUB (CX)(DX*2), X2, X2
+	VPMAXUB (BX), X3, X3
+	VPMAXUB (CX)(DX*4), X4, X4
+	ADDQ    $0x08, DI
+	DECQ    SI
+	JNZ     loop
+	MOVQ    16(AX), CX
+	MOVQ    64(AX), AX
+	VMOVDQU X0, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X1, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X2, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X3, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X4, (CX)
+	RET
+
+// func byteMaxTile6AVX2(t *uint64)
+// Requires: AVX
+TEXT ·byteMaxTile6AVX2(SB), NOSPLIT, $0-8
+	MOVQ  t+0(FP), AX
+	VPXOR X0, X0, X0
+	VPXOR X1, X1, X1
+	VPXOR X2, X2, X2
+	VPXOR X3, X3, X3
+	VPXOR X4, X4, X4
+	VPXOR X5, X5, X5
+	MOVQ  (AX), CX
+	MOVQ  40(AX), DX
+	LEAQ  (DX)(DX*2), BX
+	ADDQ  CX, BX
+	MOVQ  32(AX), SI
+	MOVQ  24(AX), DI
+
+loop:
+	MOVQ    (DI), R8
+	ADDQ    R8, CX
+	ADDQ    R8, BX
+	VPMAXUB (CX), X0, X0
+	VPMAXUB (CX)(DX*1), X1, X1
+	VPMAXUB (CX)(DX*2), X2, X2
+	VPMAXUB (BX), X3, X3
+	VPMAXUB (CX)(DX*4), X4, X4
+	VPMAXUB (BX)(DX*2), X5, X5
+	ADDQ    $0x08, DI
+	DECQ    SI
+	JNZ     loop
+	MOVQ    16(AX), CX
+	MOVQ    64(AX), AX
+	VMOVDQU X0, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X1, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X2, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X3, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X4, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X5, (CX)
+	RET
+
+// func byteMaxTile7AVX2(t *uint64)
+// Requires: AVX
+TEXT ·byteMaxTile7AVX2(SB), NOSPLIT, $0-8
+	MOVQ  t+0(FP), AX
+	VPXOR X0, X0, X0
+	VPXOR X1, X1, X1
+	VPXOR X2, X2, X2
+	VPXOR X3, X3, X3
+	VPXOR X4, X4, X4
+	VPXOR X5, X5, X5
+	VPXOR X6, X6, X6
+	MOVQ  (AX), CX
+	MOVQ  40(AX), DX
+	LEAQ  (DX)(DX*2), BX
+	ADDQ  CX, BX
+	LEAQ  (DX)(DX*2), SI
+	ADDQ  BX, SI
+	MOVQ  32(AX), DI
+	MOVQ  24(AX), R8
+
+loop:
+	MOVQ    (R8), R9
+	ADDQ    R9, CX
+	ADDQ    R9, BX
+	ADDQ    R9, SI
+	VPMAXUB (CX), X0, X0
+	VPMAXUB (CX)(DX*1), X1, X1
+	VPMAXUB (CX)(DX*2), X2, X2
+	VPMAXUB (BX), X3, X3
+	VPMAXUB (CX)(DX*4), X4, X4
+	VPMAXUB (BX)(DX*2), X5, X5
+	VPMAXUB (SI), X6, X6
+	ADDQ    $0x08, R8
+	DECQ    DI
+	JNZ     loop
+	MOVQ    16(AX), CX
+	MOVQ    64(AX), AX
+	VMOVDQU X0, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X1, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X2, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X3, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X4, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X5, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X6, (CX)
+	RET
+
+// func byteMaxTile8AVX2(t *uint64)
+// Requires: AVX
+TEXT ·byteMaxTile8AVX2(SB), NOSPLIT, $0-8
+	MOVQ  t+0(FP), AX
+	VPXOR X0, X0, X0
+	VPXOR X1, X1, X1
+	VPXOR X2, X2, X2
+	VPXOR X3, X3, X3
+	VPXOR X4, X4, X4
+	VPXOR X5, X5, X5
+	VPXOR X6, X6, X6
+	VPXOR X7, X7, X7
+	MOVQ  (AX), CX
+	MOVQ  40(AX), DX
+	LEAQ  (DX)(DX*2), BX
+	ADDQ  CX, BX
+	LEAQ  (DX)(DX*2), SI
+	ADDQ  BX, SI
+	MOVQ  32(AX), DI
+	MOVQ  24(AX), R8
+
+loop:
+	MOVQ    (R8), R9
+	ADDQ    R9, CX
+	ADDQ    R9, BX
+	ADDQ    R9, SI
+	VPMAXUB (CX), X0, X0
+	VPMAXUB (CX)(DX*1), X1, X1
+	VPMAXUB (CX)(DX*2), X2, X2
+	VPMAXUB (BX), X3, X3
+	VPMAXUB (CX)(DX*4), X4, X4
+	VPMAXUB (BX)(DX*2), X5, X5
+	VPMAXUB (SI), X6, X6
+	VPMAXUB (BX)(DX*4), X7, X7
+	ADDQ    $0x08, R8
+	DECQ    DI
+	JNZ     loop
+	MOVQ    16(AX), CX
+	MOVQ    64(AX), AX
+	VMOVDQU X0, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X1, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X2, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X3, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X4, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X5, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X6, (CX)
+	ADDQ    AX, CX
+	VMOVDQU X7, (CX)
+	RET
+
 // func byteRequantiseAVX2(n int, dst *uint8, x0 *int32, p *uint64)
 // Requires: AVX, AVX2, FMA3
 TEXT ·byteRequantiseAVX2(SB), NOSPLIT, $0-32

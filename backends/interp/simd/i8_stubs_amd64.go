@@ -14,6 +14,30 @@ func byteConv1x2AVX2(t *uint64)
 func byteDepthwise1AVX2(t *uint64)
 
 //go:noescape
+func byteMaxTile1AVX2(t *uint64)
+
+//go:noescape
+func byteMaxTile2AVX2(t *uint64)
+
+//go:noescape
+func byteMaxTile3AVX2(t *uint64)
+
+//go:noescape
+func byteMaxTile4AVX2(t *uint64)
+
+//go:noescape
+func byteMaxTile5AVX2(t *uint64)
+
+//go:noescape
+func byteMaxTile6AVX2(t *uint64)
+
+//go:noescape
+func byteMaxTile7AVX2(t *uint64)
+
+//go:noescape
+func byteMaxTile8AVX2(t *uint64)
+
+//go:noescape
 func byteRequantiseAVX2(n int, dst *uint8, x0 *int32, p *uint64)
 
 //go:noescape

@@ -57,7 +57,7 @@ func TestByteTiles(t *testing.T) {
 	check := func(s *Set, name string, blocks, pixels int, form byteForm, f func(*Tile)) {
 		for _, k := range []int{0, 1, 2, 9, 40} {
 			for _, flags := range []int{0, Sums} {
-				if flags == 0 && s.ByteSums() {
+				if flags == 0 && s.ByteSums() && form != byteMax {
 					continue
 				}
 				weights := 64
@@ -79,6 +79,13 @@ func TestByteTiles(t *testing.T) {
 		}
 	}
 	for _, s := range All()[1:] {
+		for pixels := 1; pixels <= 8; pixels++ {
+			check(s, "greatest", 1, pixels, byteMax, func(t *Tile) {
+				if t.K > 0 {
+					s.BytesMax(pixels, t)
+				}
+			})
+		}
 		for blocks := 1; s.BytePixels(blocks) > 0; blocks++ {
 			for pixels := 1; pixels <= s.BytePixels(blocks); pixels++ {
 				check(s, "dense", blocks, pixels, byteDense, func(t *Tile) { s.Bytes(blocks, pixels, t) })
