@@ -104,7 +104,11 @@ func (c *qmuxConv) dense(n *ir.Node) (unit, bool) {
 	kernel := ops.DenseMux(c.weights, n.ConstIn(2), tensor.F64, n.Ints("kernel_shape"))
 	k := c.w.ic / c.w.groups * c.w.kh * c.w.kw
 	d := &byteConv{x: c.x, node: n, w: c.w, zeros: []int64{0}, zero: c.zero, bias: c.bias, shift: c.shift, mult: c.mult, rows: [2]int{k, 1}}
-	t := tensor.FromInt64s(tensor.I16, kernel.Int64s(), kernel.Shape()...)
+	e := tensor.I8
+	if c.weights.Elem().Kind() == tensor.UintKind {
+		e = tensor.U8
+	}
+	t := tensor.FromInt64s(e, kernel.Int64s(), kernel.Shape()...)
 	d.weights = &ir.Value{Kind: ir.Const, Type: ir.TypeOf(t), Data: t}
 	d.out.Limit(c.least, c.most, c.add)
 	return d.unit(n), c.zero >= 0 && c.zero <= 255
