@@ -69,6 +69,7 @@ type Bitlength struct {
 	PerTensor   bool     `help:"one range for each weight tensor instead of one for each output channel"`
 	Pow2        bool     `help:"scales are powers of two; batch norms must be folded before (foldbn)"`
 	FloatBias   bool     `help:"leave biases in float instead of i32 at the scale of the accumulators"`
+	KeepFolded  bool     `help:"do not put batch norms back behind convolutions that have none while training"`
 	Freeze      string   `help:"how bit lengths become whole: ceil or round"`
 	Exclude     []string `help:"patterns of the names of layers to leave in float, as in 'head/*'"`
 
@@ -218,7 +219,15 @@ func (o *Bitlength) Run(c *passes.Context, g *ir.Graph) error {
 	if o.MaxDrop >= 0 && c.Score == nil {
 		return errors.New("max-drop needs labelled data to measure the accuracy on")
 	}
-	m, err := o.insert(c, g)
+	restored := 0
+	if !o.KeepFolded && !o.Pow2 {
+		var err error
+		if restored, err = restoreNorms(c, g); err != nil {
+			return err
+		}
+		c.Stat("batch_norms_restored", restored)
+	}
+	m, err := o.insert(c, g, restored > 0)
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func TestTrainingGraph(t *testing.T) {
 	c, _ := toyContext(t, 0)
 	o := New()
 	o.TargetBits = 4
-	m, err := o.insert(c, toyNet(t))
+	m, err := o.insert(c, toyNet(t), false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,8 +53,8 @@ func (q *quantiser) layers() []*passes.Layer {
 }
 
 // insert makes the copy for training: BitQuant on all weights and activations,
-// the regulariser, and the list of what is trained.
-func (o *Bitlength) insert(c *passes.Context, g *ir.Graph) (*model, error) {
+// the regulariser, and the list of what is trained. restored says that the graph came with its batch norms folded.
+func (o *Bitlength) insert(c *passes.Context, g *ir.Graph, restored bool) (*model, error) {
 	m := &model{o: o, g: g.Clone()}
 	g = m.g
 	m.units, m.skipped = o.unitsOf(g)
@@ -72,7 +72,7 @@ func (o *Bitlength) insert(c *passes.Context, g *ir.Graph) (*model, error) {
 		return nil, err
 	}
 	m.t, m.val = g.CloneMap()
-	m.trainable()
+	m.trainable(restored)
 	for _, u := range m.units {
 		if err := m.weights(u); err != nil {
 			return nil, err
@@ -90,24 +90,29 @@ func (o *Bitlength) insert(c *passes.Context, g *ir.Graph) (*model, error) {
 }
 
 // trainable lists the numbers of the model itself that are trained: weights and
-// biases of layers, scales and shifts of batch norms.
-func (m *model) trainable() {
+// biases of layers, scales and shifts of batch norms. Where these were restored, the
+// weights are of any scale, and so are their rates. rows is how many output channels weights have.
+func (m *model) trainable(restored bool) {
 	seen := map[*ir.Value]bool{}
-	add := func(v *ir.Value, decay bool) {
+	add := func(v *ir.Value, rows int) {
 		if v.HasData() && v.Type.Elem == tensor.F32 && !seen[v] {
 			seen[v] = true
-			m.params = append(m.params, passes.TrainParam{Value: m.val[v], NoDecay: !decay})
+			p := passes.TrainParam{Value: m.val[v], NoDecay: rows == 0}
+			if rows > 0 && restored {
+				p.Rate = m.o.Rate * relativeRate(v.Data, rows)
+			}
+			m.params = append(m.params, p)
 		}
 	}
 	for _, n := range m.g.Nodes {
 		if n.Op.Name == "BatchNormalization" && n.Int("training_mode") == 0 {
-			add(n.In[1], false)
-			add(n.In[2], false)
+			add(n.In[1], 0)
+			add(n.In[2], 0)
 		}
 		if l, _ := passes.LayerOf(n); l != nil && l.W >= 0 {
-			add(n.In[l.W], true)
+			add(n.In[l.W], l.Rows)
 			if b := l.Bias(); b != nil {
-				add(b, false)
+				add(b, 0)
 			}
 		}
 	}

@@ -19,6 +19,24 @@ type LayerReport struct {
 	Weights         int64   `json:"weights"`
 }
 
+// Learned is a bit length before it is rounded, the mean where channels have their own.
+type Learned struct {
+	Of   string  `json:"of"` // the weights or the activation
+	Bits float64 `json:"bits"`
+}
+
+// learned lists the bit lengths as they are.
+func (m *model) learned() []Learned {
+	var out []Learned
+	w := m.stored()
+	for i, q := range m.quants {
+		if q.learned {
+			out = append(out, Learned{q.name, rounded(meanOf(w[i]))})
+		}
+	}
+	return out
+}
+
 // report records the widths.
 func (m *model) report(c *passes.Context, w widths) {
 	acts := map[*passes.Layer][]float64{}

@@ -58,6 +58,7 @@ func (s *schedule) single() error {
 	if err := s.learn("learn", g, s.shareOf(s.o.Learn, s.o.Learn)); err != nil {
 		return err
 	}
+	s.c.Stat("learned", s.m.learned())
 	s.m.freeze(s.m.whole(s.m.stored(), g))
 	if err := s.offer("rounded", s.m.stored(), data); err != nil {
 		return err
@@ -74,6 +75,7 @@ func (s *schedule) learn(name string, g *goal, sh share) error {
 		run.Scalars = []*passes.TrainScalar{gamma}
 	} else {
 		control := newController(s.m, g)
+		defer func() { s.c.Stat("gamma", control.gamma.Value) }()
 		run.Scalars, run.Every = control.scalars(), controlEvery
 		run.Each = func(p *passes.TrainProgress) (bool, error) {
 			w := s.m.now(func(q *quantiser) []float32 {
