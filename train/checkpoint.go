@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"thriftc/atomicfile"
@@ -330,10 +329,8 @@ func (r *run) unused() error {
 		return os.MkdirAll(r.tr.Dir, 0o755)
 	}
 	if data, err := os.ReadFile(files[0]); err == nil {
-		if h, _, err := readCheckpoint(data); err == nil && !h.Position.Done {
-			step := checkpointName.FindStringSubmatch(filepath.Base(files[0]))[2]
-			n, _ := strconv.Atoi(step)
-			return fmt.Errorf("%s holds checkpoints of a training that was interrupted after step %d of %d: go on with --resume, or remove them", r.tr.Dir, n, h.Position.Steps)
+		if h, _, err := readCheckpoint(data); err == nil && !h.Position.Done && h.Position.Step > 0 {
+			return fmt.Errorf("%s holds checkpoints of a training that was interrupted after step %d of %d: go on with --resume, or remove them", r.tr.Dir, h.Position.Step, h.Position.Steps)
 		}
 	}
 	for _, f := range files {

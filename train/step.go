@@ -208,7 +208,7 @@ func (b *stepBuilder) params() ([]*ir.Value, error) {
 		out = append(out, v)
 	}
 	if len(out)+len(errs) == 0 {
-		errs = append(errs, errors.New("the model has no weights to train"))
+		errs = append(errs, errors.New("the model has no weights of f32 to train; those that are stored as integers cannot be"))
 	}
 	return out, errors.Join(errs...)
 }

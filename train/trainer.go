@@ -38,6 +38,8 @@ type Trainer struct {
 
 	Log      *slog.Logger
 	Progress func(what string, done, total int) // may be nil
+	// Dump, if not nil, is given the graph of a step before it runs.
+	Dump func(name string, g *ir.Graph) error
 	// Point, if not nil, is told the curve up to now after every evaluation, and
 	// once when a run is resumed.
 	Point func(name string, curve []Point)
@@ -121,6 +123,11 @@ func (tr *Trainer) prepare(ctx context.Context, t *passes.TrainRun) (*run, error
 	}
 	if tr.Memory > 0 {
 		if err := r.step.shrink(tr.Memory, tr.Log); err != nil {
+			return nil, err
+		}
+	}
+	if tr.Dump != nil {
+		if err := tr.Dump(t.Name, r.step.graph); err != nil {
 			return nil, err
 		}
 	}

@@ -63,7 +63,7 @@ func TestBenchTrain(t *testing.T) {
 	fmt.Fprintf(&page, `# ResNet-20 on CIFAR-10, from scratch
 
 %.2f %% of the %d test images after %g epochs (%d steps of 128 images) in %.1f minutes of wall time, evaluations included; seed %d.
-%d parameters. Test images choose nothing: the result is the last step. Written by `+"`make bench-train BUDGET=%s`"+`.
+%d parameters, running statistics included. Test images choose nothing: the result is the last step. Written by `+"`make bench-train BUDGET=%s`"+`.
 
     %s
 

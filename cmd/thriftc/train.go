@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"thriftc/atomicfile"
 	"thriftc/backends/interp"
 	"thriftc/backends/onnx"
 	"thriftc/dataset"
@@ -37,6 +38,7 @@ type trainOptions struct {
 	fromScratch bool
 	resume      bool
 	memory      byteSize
+	dumpDir     string
 	threads     int
 	asJSON      bool
 }
@@ -86,6 +88,7 @@ explains the recipe.`,
 	f.BoolVar(&o.resume, "resume", false, "go on from the last checkpoint in OUT")
 	f.Var(&o.memory, "memory-budget", "memory for a step's results, such as 200MiB: beyond it some are computed twice; 0: any")
 	f.Uint64Var(&o.seed, "seed", 0, "of all randomness")
+	f.StringVar(&o.dumpDir, "dump-dir", "", "folder for the graph of a training step, as text (step.tir)")
 	f.BoolVar(&o.asJSON, "json", false, "print JSON lines, as where the output is no terminal: one per evaluation, then the report")
 	addThreads(c, &o.threads)
 	return c
@@ -256,6 +259,9 @@ func runTrain(c *cobra.Command, model string, o *trainOptions) error {
 		Memory: int64(o.memory), Dir: filepath.Join(o.output, "checkpoints"), Resume: o.resume,
 		Log: log, Progress: bar.Update, Point: lines.point,
 	}
+	if o.dumpDir != "" {
+		tr.Dump = func(_ string, g *ir.Graph) error { return dumpStep(o.dumpDir, g) }
+	}
 	run := tr.Run("train", g)
 	run.Teacher = teacher
 	if o.budget > 0 {
@@ -272,6 +278,14 @@ func runTrain(c *cobra.Command, model string, o *trainOptions) error {
 	rec.Train.Epochs = done.Epochs
 	rep.Training = lines.points
 	return writeTrained(c, o, rec, rep, before, g, data, start, lines)
+}
+
+// dumpStep writes the graph of a training step as text.
+func dumpStep(dir string, g *ir.Graph) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(dir, "step.tir"), func(w io.Writer) error { return ir.Print(w, g) })
 }
 
 // writeTrained writes the artefact of a finished training.
