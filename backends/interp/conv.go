@@ -19,6 +19,10 @@ type window struct {
 	dh, dw        int // dilations
 	top, left     int // padding
 	groups        int
+
+	// Of a shift before a convolution of 1×1: the place of each input channel's only tap among those of the kernel.
+	places []int64
+	single bool // panels are to have one block, as blocks use different taps
 }
 
 // geometryOf returns the geometry of a convolution.
@@ -63,6 +67,9 @@ func (w *window) weightRows() (groups, rows, k int) {
 	if w.depthwise() {
 		return 1, w.oc, w.kh * w.kw
 	}
+	if w.places != nil {
+		return 1, w.oc, w.ic
+	}
 	return w.groups, w.oc / w.groups, w.ic / w.groups * w.kh * w.kw
 }
 
@@ -99,6 +106,9 @@ func (w *window) taps(in *view, first, channels int) []int {
 	for c := first; c < first+channels; c++ {
 		for i := range w.kh {
 			for j := range w.kw {
+				if w.places != nil && w.places[c] != int64(i*w.kw+j) {
+					continue
+				}
 				at := in.bytes * (c/in.block*in.group + c%in.block + i*w.dh*in.row + j*w.dw*in.block)
 				out = append(out, at-before)
 				before = at
@@ -124,7 +134,7 @@ func (w *window) tiles(s *simd.Set, in, out, add *view, weights *view, threads i
 		p.line(&cols, &last, w.oh*w.ow)
 	}
 	most, split := tiling(s, blocks, cols)
-	if w.depthwise() {
+	if w.depthwise() || w.single {
 		most, split = 1, evenly(cols, (cols+s.ConvPixels(1)-1)/s.ConvPixels(1))
 	}
 	p.split, p.lastSplit = split, evenly(last, (last+s.ConvPixels(most)-1)/s.ConvPixels(most))
@@ -179,6 +189,7 @@ type convolution struct {
 	x       *executable
 	w       window
 	weights *ir.Value
+	used    [][]bool // see usedTaps
 }
 
 // convSource is Conv with one or two spatial dimensions.
@@ -192,14 +203,19 @@ func convSource(x *executable, n *ir.Node) (source, bool) {
 	if _, ok := n.In[1].Type.Static(); !ok || !smallEnough(c.w.ih+halo.top+halo.bottom, c.w.iw+halo.left+halo.right, max(1, c.w.ic)) {
 		return source{}, false
 	}
-	if t := n.In[1].Data; t != nil && !finite(t.Float32s()) {
-		return source{}, false
+	part := 1.0
+	if t := n.In[1].Data; t != nil {
+		if !finite(t.Float32s()) {
+			return source{}, false
+		}
+		c.used, part = c.w.usedTaps(t.Float32s())
+		c.w.single = differ(c.used, part)
 	}
 	src := source{in: n.In[:1], name: "conv", make: c.phases, arrange: c.arrange}
 	if !n.In[1].HasData() {
 		src.in = n.In[:2]
 	}
-	if x.exact != nil && !x.exact[n.Out[0].Name] && c.w.winogradPays() {
+	if x.exact != nil && !x.exact[n.Out[0].Name] && c.w.winogradPays() && part > winogradSaves {
 		src.name, src.make, src.arrange = "winograd", c.winogradPhases, c.arrangeWinograd
 	}
 	if src.stages, ok = biasStages(x, n.Input(2), staticShape(n.Out[0])); !ok {
@@ -258,6 +274,9 @@ func (c *convolution) phases(in []*view, out *view, stages []stage, others []*vi
 	}
 	st := atStore(stages, others, w.oc, inBlock, simd.Bias|simd.Norm|simd.Add|simd.Clamp)
 	p := w.tiles(c.x.set, in[0], out, st.add, weights, c.x.pool.workers)
+	if c.used != nil {
+		c.skip(p, c.used)
+	}
 	p.finish(st, out)
 	return append(phases, p.phase())
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"thriftc/backends"
 	"thriftc/ir"
 	"thriftc/ir/tensor"
 )
@@ -107,5 +108,83 @@ func TestQMuxConv(t *testing.T) {
 			v = b.step(v)
 		}
 		b.check(fmt.Sprint("qmux ", seed), b.node("DequantizeLinear", []*ir.Value{v, scale, b.zeroOf(v)}), 0)
+	}
+}
+
+// TestShift: a shift alone and before a convolution of 1×1, which takes it in.
+func TestShift(t *testing.T) {
+	for seed := range uint64(200) {
+		b := newBuilder(t, seed)
+		r := b.rand
+		kh, kw := 1+r.IntN(4), 1+r.IntN(4)
+		c := 1 + r.IntN(40)
+		x := b.data(1+r.IntN(3), c, 8+r.IntN(12), 8+r.IntN(20))
+		if r.IntN(2) == 0 {
+			x = b.node("Conv", []*ir.Value{x, b.weights(c, c, 1, 1)}) // in blocks
+		}
+		v := b.node("thriftc.Shift", []*ir.Value{x, b.places(kh*kw, c)}, append(spatial(r, kh, kw), "kernel_shape", []int{kh, kw})...)
+		steps := 1
+		if seed%2 == 0 {
+			in := []*ir.Value{v, b.weights(1+r.IntN(40), c, 1, 1)}
+			if r.IntN(2) == 0 {
+				in = append(in, b.weights(staticShape(in[1])[0]))
+			}
+			v = b.node("Conv", in, "strides", []int{1 + r.IntN(2), 1 + r.IntN(2)})
+			steps = r.IntN(2)
+		}
+		if steps == 1 {
+			v = b.after(v)
+		}
+		b.check(fmt.Sprint("shift ", seed), v, 0)
+	}
+}
+
+// TestSkippedTaps: convolutions whose weights are zero in blocks of output
+// channels, and for whole input channels.
+func TestSkippedTaps(t *testing.T) {
+	for seed := range uint64(100) {
+		b := newBuilder(t, seed)
+		r := b.rand
+		ic, oc, kh, kw := 1+r.IntN(20), 1+r.IntN(100), 1+r.IntN(3), 1+r.IntN(3)
+		w := normals(r, oc, ic, kh, kw)
+		d := tensor.Data[float32](w)
+		for block := 0; block < oc; block += 16 {
+			for i := range ic * kh * kw {
+				if r.IntN(3) > 0 {
+					for o := block; o < min(oc, block+16); o++ {
+						d[o*ic*kh*kw+i] = 0
+					}
+				}
+			}
+		}
+		v := b.node("Conv", []*ir.Value{b.data(1+r.IntN(3), ic, 8+r.IntN(12), 8+r.IntN(20)), b.Const("w", w)}, spatial(r, kh, kw)...)
+		b.check(fmt.Sprint("skip ", seed), b.after(v), 0)
+	}
+}
+
+// BenchmarkSkip runs a convolution of which three quarters of the weights are zero, in blocks, and the same without zeros.
+func BenchmarkSkip(b *testing.B) {
+	for _, zeros := range []bool{false, true} {
+		build := newBuilder(b, 1)
+		w := normals(build.rand, 64, 64, 3, 3)
+		for i := range tensor.Data[float32](w) {
+			if zeros && (i/(16*64*9)+i/9%64)%4 > 0 {
+				tensor.Data[float32](w)[i] = 0
+			}
+		}
+		v := build.node("Conv", []*ir.Value{build.data(1, 64, 56, 56), build.Const("w", w)}, "pads", []int{1, 1, 1, 1})
+		build.Output(v)
+		x, err := New().Compile(b.Context(), build.Graph(), backends.Options{Threads: 1, NoWinograd: true})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(fmt.Sprint("zeros=", zeros), func(b *testing.B) {
+			for b.Loop() {
+				if _, err := x.Run(b.Context(), build.in); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		x.Close()
 	}
 }

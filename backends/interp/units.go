@@ -54,6 +54,7 @@ var sources = map[string]func(x *executable, n *ir.Node) (source, bool){
 	"ReduceMean":        meanSource,
 	"Resize":            resizeSource,
 	"thriftc.MuxConv":   muxSource,
+	"thriftc.Shift":     shiftSource,
 
 	"BatchNormalization":      normSource,
 	"thriftc.BitQuant":        bitQuantSource,
