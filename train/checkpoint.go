@@ -39,14 +39,13 @@ type header struct {
 // identity says which run a checkpoint belongs to; a run goes on only from
 // checkpoints of its own.
 type identity struct {
-	Name    string  `json:"name"`
-	Model   string  `json:"model"` // fingerprint of the step graph with its initial weights
-	Seed    uint64  `json:"seed"`
-	Data    string  `json:"data"`
-	Samples int     `json:"samples"`
-	Val     int     `json:"val_samples"`
-	Recipe  Recipe  `json:"recipe"`
-	Seconds float64 `json:"time_budget"` // that was asked for
+	Name    string `json:"name"`
+	Model   string `json:"model"` // fingerprint of the step graph with its initial weights
+	Seed    uint64 `json:"seed"`
+	Data    string `json:"data"`
+	Samples int    `json:"samples"`
+	Val     int    `json:"val_samples"`
+	Recipe  Recipe `json:"recipe"`
 }
 
 // tensorSpec describes one tensor of a checkpoint. Its role is state, or best
@@ -67,7 +66,7 @@ func (r *run) identity() identity {
 	fp := ir.Fingerprint(r.step.graph)
 	id := identity{
 		Name: r.t.Name, Model: hex.EncodeToString(fp[:]), Seed: r.tr.Seed, Data: r.tr.Data.File(),
-		Samples: r.tr.Data.Len(), Recipe: r.recipe, Seconds: r.t.Time.Seconds(),
+		Samples: r.tr.Data.Len(), Recipe: r.recipe,
 	}
 	if r.tr.Val != nil {
 		id.Val = r.tr.Val.Len()
