@@ -69,7 +69,7 @@ func (b *builder) randomConv(x *ir.Value, computed bool) *ir.Value {
 func TestConvChains(t *testing.T) {
 	trials := 250
 	if testing.Short() {
-		trials = 60
+		trials = 25
 	}
 	for seed := range uint64(trials) {
 		b := newBuilder(t, seed)
@@ -162,6 +162,9 @@ func BenchmarkConv(b *testing.B) {
 // TestJoinAndCut: values that lie in each other, with halos that others of them want.
 func TestJoinAndCut(t *testing.T) {
 	for seed := range uint64(40) {
+		if testing.Short() && seed > 12 {
+			break
+		}
 		b := newBuilder(t, seed)
 		r := b.rand
 		x := b.data(1+r.IntN(3), 5, 7, 9)
@@ -195,6 +198,9 @@ func TestJoinAndCut(t *testing.T) {
 // TestChannels: nodes that rearrange channels between convolutions.
 func TestChannels(t *testing.T) {
 	for seed := range uint64(60) {
+		if testing.Short() && seed > 20 {
+			break
+		}
 		b := newBuilder(t, seed)
 		r := b.rand
 		x := b.data(1+r.IntN(2), 5, 6+r.IntN(4), 9)
@@ -240,5 +246,56 @@ func TestChannels(t *testing.T) {
 			v = conv(v, 7)
 		}
 		b.check(fmt.Sprint("channels ", seed), v, 0)
+	}
+}
+
+// TestConvShapes: thousands of single convolutions of random shapes on one kernel set each.
+func TestConvShapes(t *testing.T) {
+	trials := uint64(2400)
+	if testing.Short() {
+		trials = 300
+	}
+	sets := simd.All()
+	for seed := range trials {
+		b := newBuilder(t, 1000+seed)
+		r := b.rand
+		h, w := 1+r.IntN(8), 1+r.IntN(12)
+		if r.IntN(6) == 0 {
+			h, w = 1, 1
+		}
+		v := b.after(b.randomConv(b.data(r.IntN(4), 1+r.IntN(20), h, w), r.IntN(6) == 0))
+		b.Output(v)
+		want, err := ir.Eval(t.Context(), b.Graph(), b.in)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		s := sets[int(seed)%len(sets)]
+		x, err := New().Compile(t.Context(), b.Graph(), backends.Options{Threads: 1 + int(seed)%2, Kernel: s.Name, NoWinograd: true})
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		got, err := x.Run(t.Context(), b.in)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		sameBits(t, fmt.Sprint(s.Name, " seed ", seed), got[0].Float32s(), want[0].Float32s())
+		x.Close()
+	}
+}
+
+// TestManyTaps: more weights than a pass over the taps takes.
+func TestManyTaps(t *testing.T) {
+	for seed, attrs := range [][]any{
+		{"pads", []int{1, 1, 1, 1}},
+		{"strides", []int{2, 2}},
+		{"group", 2, "pads", []int{1, 1, 1, 1}},
+	} {
+		b := newBuilder(t, uint64(seed))
+		v := b.data(2, 260, 5, 9)
+		in := 260
+		if seed == 2 {
+			in = 130
+		}
+		b.check(fmt.Sprint("taps ", attrs), b.after(b.node("Conv", []*ir.Value{v, b.weights(96, in, 3, 3), b.weights(96)}, attrs...)), 0)
 	}
 }
