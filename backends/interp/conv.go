@@ -190,6 +190,7 @@ type convolution struct {
 	w       window
 	weights *ir.Value
 	used    [][]bool // see usedTaps
+	late    bool     // the bias is computed, and the last input
 }
 
 // convSource is Conv with one or two spatial dimensions.
@@ -218,10 +219,22 @@ func convSource(x *executable, n *ir.Node) (source, bool) {
 	if x.exact != nil && !x.exact[n.Out[0].Name] && c.w.winogradPays() && part > winogradSaves {
 		src.name, src.make, src.arrange = "winograd", c.winogradPhases, c.arrangeWinograd
 	}
-	if src.stages, ok = biasStages(x, n.Input(2), staticShape(n.Out[0])); !ok {
+	if b := n.Input(2); b != nil && !b.HasData() {
+		if c.late = !c.w.scattered(); !c.late {
+			return source{}, false
+		}
+		src.in = append(slices.Clone(src.in), b)
+	} else if src.stages, ok = biasStages(x, b, staticShape(n.Out[0])); !ok {
 		return source{}, false
 	}
 	return src, true
+}
+
+// firstWith wants the first of count inputs in a layout and the others plain.
+func firstWith(l layout, count int) []want {
+	wants := slices.Repeat([]want{plain}, count)
+	wants[0] = want{layout: l}
+	return wants
 }
 
 // finite reports whether no element is infinite or NaN. Such weights would meet
@@ -242,7 +255,7 @@ func (c *convolution) arrange(lies []int) ([]want, want) {
 	if l.block = lies[0]; c.w.depthwise() {
 		l.block = simd.Block
 	}
-	return []want{{layout: l}, plain}[:len(lies)], want{layout: blocked}
+	return firstWith(l, len(lies)), want{layout: blocked}
 }
 
 // phases implements source.make.
@@ -272,13 +285,32 @@ func (c *convolution) phases(in []*view, out *view, stages []stage, others []*vi
 		p := w.tiles(c.x.set, in[0], to, nil, weights, c.x.pool.workers)
 		return append(phases, p.phase(), gatherGroups(to, out, rows, bind(stages, inBlock, others)))
 	}
-	st := atStore(stages, others, w.oc, inBlock, simd.Bias|simd.Norm|simd.Add|simd.Clamp)
+	st := atStore(stages, others, w.oc, inBlock, c.parts())
+	if c.late {
+		phases = append(phases, st.lateBias(in[len(in)-1], w.oc, s))
+	}
 	p := w.tiles(c.x.set, in[0], out, st.add, weights, c.x.pool.workers)
 	if c.used != nil {
 		c.skip(p, c.used)
 	}
 	p.finish(st, out)
 	return append(phases, p.phase())
+}
+
+// parts returns what tiles may do with the stages that follow.
+func (c *convolution) parts() int {
+	if c.late { // their bias is the node's own
+		return simd.Norm | simd.Add | simd.Clamp
+	}
+	return simd.Bias | simd.Norm | simd.Add | simd.Clamp
+}
+
+// lateBias makes tiles add a bias that is computed before, and returns the work of putting it into place.
+func (st *store) lateBias(bias *view, channels int, s *step) phase {
+	v := s.temp([]int{blocksOf(channels) * simd.Block}, planar)
+	st.flags |= simd.Bias
+	st.params[0] = v
+	return phase{1, func(*worker, int) { clear(v.data[copy(v.data, bias.data[:channels]):]) }}
 }
 
 // store is what tiles do with the sums, and the stages that remain.

@@ -17,6 +17,7 @@ type gemm struct {
 	transA, transB bool
 	right          *ir.Value // the second operand
 	shared         bool      // it is the same for all items
+	late           bool      // C is computed: a row, and the last input
 }
 
 // packColumns writes block b of the columns of the k×n matrix from, or of the transpose of the n×k matrix from.
@@ -94,7 +95,14 @@ func (g *gemm) phases(in []*view, out *view, stages []stage, others []*view, s *
 	}
 	p.proto = simd.Tile{Dist: p.x.pixel, WBlock: 4 * simd.Block * g.k, YBlock: p.y.block, YDist: p.y.pixel}
 	p.spread(g.x.pool.workers)
-	st := atStore(stages, others, g.n, across, simd.Bias|simd.Norm|simd.Clamp)
+	parts := simd.Bias | simd.Norm | simd.Clamp
+	if g.late {
+		parts &^= simd.Bias
+	}
+	st := atStore(stages, others, g.n, across, parts)
+	if g.late {
+		phases = append(phases, st.lateBias(in[len(in)-1], g.n, s))
+	}
 	p.proto.Flags, p.proto.Lo, p.proto.Hi, p.params = st.flags, st.lo, st.hi, st.params
 	if len(st.rest) > 0 {
 		p.done = func(w *worker, item int, n *panel, row int) {
@@ -133,23 +141,31 @@ func gemmSource(x *executable, n *ir.Node) (source, bool) {
 	}
 	if v := n.Input(2); v != nil {
 		if !v.HasData() {
-			return source{}, false
+			if n.Float("alpha") != 1 || n.Float("beta") != 1 || v.Type.Rank() < 1 || elements(v) != shape[1] || v.Type.Dims[v.Type.Rank()-1].N != shape[1] {
+				return source{}, false
+			}
+		} else {
+			c, ok := channelParam(v.Data, shape)
+			if !ok {
+				return source{}, false
+			}
+			scaled := make([]float32, len(c))
+			for i := range c {
+				scaled[i] = float32(c[i] * n.Float("beta"))
+			}
+			stages = append(stages, addStage(x.set, scaled))
 		}
-		c, ok := channelParam(v.Data, shape)
-		if !ok {
-			return source{}, false
-		}
-		scaled := make([]float32, len(c))
-		for i := range c {
-			scaled[i] = float32(c[i] * n.Float("beta"))
-		}
-		stages = append(stages, addStage(x.set, scaled))
 	}
 	g := &gemm{x: x, items: 1, shared: true, m: shape[0], n: shape[1], transA: n.Int("transA") != 0, transB: n.Int("transB") != 0}
 	if g.k = as[1]; g.transA {
 		g.k = as[0]
 	}
-	return g.source(n, stages), true
+	src := g.source(n, stages)
+	if v := n.Input(2); v != nil && !v.HasData() {
+		g.late = true
+		src.in = append(slices.Clone(src.in), v)
+	}
+	return src, true
 }
 
 // matmulSource is MatMul of matrices or batches of them.

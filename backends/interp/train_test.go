@@ -174,3 +174,21 @@ func TestWinogradGradients(t *testing.T) {
 		}
 	}
 }
+
+// Biases that are no constants, with what may follow them.
+func TestLateBias(t *testing.T) {
+	for seed := range uint64(12) {
+		b := newBuilder(t, seed)
+		oc := 1 + b.rand.IntN(40)
+		y := b.node("Conv", []*ir.Value{b.data(2, 5, 7, 6), b.data(oc, 5, 3, 3), b.data(oc)}, "pads", []int{1, 1, 1, 1})
+		if seed%2 == 0 {
+			y = b.node("Add", []*ir.Value{y, b.weights(oc, 1, 1)})
+		}
+		b.checkAll(fmt.Sprint("Conv ", seed), 0, b.node("Relu", []*ir.Value{y}))
+		b = newBuilder(t, seed)
+		y = b.node("Gemm", []*ir.Value{b.data(9, 20), b.data(oc, 20), b.data(oc)}, "transB", 1)
+		b.checkAll(fmt.Sprint("Gemm ", seed), 0, b.node("Relu", []*ir.Value{y}))
+	}
+	b := newBuilder(t, 1)
+	b.checkAll("one column", 0, b.node("Gemm", []*ir.Value{b.data(9, 20), b.data(20, 1), b.data(1)}))
+}

@@ -33,19 +33,23 @@ type winograd struct {
 func (c *convolution) arrangeWinograd(lies []int) ([]want, want) {
 	l := c.w.halo()
 	l.block = simd.Block
-	return []want{{layout: l}, plain}[:len(lies)], want{layout: blocked}
+	return firstWith(l, len(lies)), want{layout: blocked}
 }
 
 // winogradPhases implements source.make.
 func (c *convolution) winogradPhases(in []*view, out *view, stages []stage, others []*view, s *step) []phase {
 	t, threads := c.weights.Data, c.x.pool.workers
-	after := atStore(stages, others, c.w.oc, inBlock, simd.Bias|simd.Norm|simd.Add|simd.Clamp)
+	after := atStore(stages, others, c.w.oc, inBlock, c.parts())
+	var pack []phase
+	if c.late {
+		pack = append(pack, after.lateBias(in[len(in)-1], c.w.oc, s))
+	}
 	if t == nil {
-		weights, pack := winoParams(s, c.w.oc, c.w.ic, func(o, i int, _ *[9]float32) []float32 { return in[1].data[(o*c.w.ic+i)*9:][:9] })
-		return append(pack, newWinograd(c.x.set, in[0], out, c.w.top, c.w.left, weights, after, threads).phases()...)
+		weights, transform := winoParams(s, c.w.oc, c.w.ic, func(o, i int, _ *[9]float32) []float32 { return in[1].data[(o*c.w.ic+i)*9:][:9] })
+		return append(append(pack, transform...), newWinograd(c.x.set, in[0], out, c.w.top, c.w.left, weights, after, threads).phases()...)
 	}
 	weights := packed(c.x, t, "winograd", func() *view { return winoWeights(t.Float32s(), c.w.oc, c.w.ic, threads) })
-	return newWinograd(c.x.set, in[0], out, c.w.top, c.w.left, weights, after, threads).phases()
+	return append(pack, newWinograd(c.x.set, in[0], out, c.w.top, c.w.left, weights, after, threads).phases()...)
 }
 
 // winoWork is what a worker needs for the transforms.
