@@ -42,9 +42,6 @@ type gradWeight struct {
 
 // gradWeightUnit computes ConvGradWeight, in blocks of channels.
 func gradWeightUnit(x *executable, n *ir.Node) (unit, bool) {
-	if n.Op.Name != "thriftc.ConvGradWeight" {
-		return unit{}, false
-	}
 	w, ok := gradWindow(n, n.In[0], n.In[1])
 	if !ok {
 		return unit{}, false

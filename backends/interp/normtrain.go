@@ -296,3 +296,41 @@ func (t *normTrain) backward(in, out []*view, stages []stage, others []*view, s 
 		finish(w, after, dx, n, g, row, 0, dx.w*dx.block)
 	})...)
 }
+
+// channelSumUnit is ReduceSum over everything but channels, as in the gradient of a bias.
+func channelSumUnit(x *executable, n *ir.Node) (unit, bool) {
+	v := n.In[0]
+	shape, ok := v.Type.Static()
+	axes := n.ConstIn(1)
+	if !ok || v.Type.Elem != tensor.F32 || len(shape) < 3 || elements(v) == 0 || axes == nil || n.Int("keepdims") != 0 || axes.Len() != len(shape)-1 {
+		return unit{}, false
+	}
+	for _, a := range axes.Int64s() {
+		if a == 1 || int(a)+len(shape) == 1 {
+			return unit{}, false
+		}
+	}
+	return unit{node: n, name: "channel sums", kind: computed, in: n.In[:1], out: n.Out,
+		arrange: func([]int) ([]want, want) { return []want{{layout: blocked}}, plain },
+		make: func(in, out []*view, _ *step) []phase {
+			v := in[0]
+			return []phase{{v.groups(), func(w *worker, g int) {
+				part := w.temp(partials + simd.Block)
+				clear(part)
+				l := &w.lanes
+				*l = simd.Lanes{N: v.w, Params: unsafe.Pointer(&part[partials]), Sums: unsafe.Pointer(&part[0])}
+				for n := range v.n {
+					for row := range v.h {
+						l.X = pointer(v, n, g, row)
+						x.set.NormSums(l)
+						l.At = (l.At + lanesBytes*l.N) & (16*lanesBytes - 1)
+					}
+				}
+				for half := 8 * simd.Block; half >= simd.Block; half /= 2 {
+					x.set.Add(part[:half], part[:half], part[half:2*half])
+				}
+				copy(out[0].data[g*simd.Block:v.c], part[:simd.Block])
+			}}}
+		},
+	}, true
+}

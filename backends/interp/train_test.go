@@ -189,6 +189,11 @@ func TestLateBias(t *testing.T) {
 		y = b.node("Gemm", []*ir.Value{b.data(9, 20), b.data(oc, 20), b.data(oc)}, "transB", 1)
 		b.checkAll(fmt.Sprint("Gemm ", seed), 0, b.node("Relu", []*ir.Value{y}))
 	}
+	for _, shape := range [][]int{{5, 20, 3, 7}, {3, 33, 9}, {2, 16, 4, 4}} {
+		b := newBuilder(t, 5)
+		axes := []int64{0, 2, 3}[:len(shape)-1]
+		b.checkAll(fmt.Sprint("sums of ", shape), 0, b.node("ReduceSum", []*ir.Value{b.data(shape...), b.Ints("axes", axes...)}, "keepdims", 0))
+	}
 	b := newBuilder(t, 1)
 	b.checkAll("one column", 0, b.node("Gemm", []*ir.Value{b.data(9, 20), b.data(20, 1), b.data(1)}))
 }

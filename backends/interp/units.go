@@ -70,6 +70,12 @@ var widerSources = map[string]func(x *executable, n *ir.Node) (source, bool){
 	"thriftc.BitQuantGrad":       bitQuantGradSource,
 }
 
+// plainUnits are operators with a kernel that nothing can be fused into.
+var plainUnits = map[string]func(x *executable, n *ir.Node) (unit, bool){
+	"ReduceSum":              channelSumUnit,
+	"thriftc.ConvGradWeight": gradWeightUnit,
+}
+
 // units chooses how each node of g is computed, in the order of execution.
 func units(x *executable, g *ir.Graph) []unit {
 	at := map[*ir.Node]unit{} // by the last node of the unit
@@ -138,8 +144,10 @@ func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node
 	if u, ok := moveUnit(n); ok {
 		return u, n
 	}
-	if u, ok := gradWeightUnit(x, n); ok {
-		return u, n
+	if f := plainUnits[n.Op.Name]; f != nil {
+		if u, ok := f(x, n); ok {
+			return u, n
+		}
 	}
 	src, ok := sourceOf(x, n)
 	if !ok {
