@@ -70,8 +70,8 @@ var widerSources = map[string]func(x *executable, n *ir.Node) (source, bool){
 	"thriftc.BitQuantGrad":       bitQuantGradSource,
 }
 
-// plainUnits are operators with a kernel that nothing can be fused into.
-var plainUnits = map[string]func(x *executable, n *ir.Node) (unit, bool){
+// soloUnits are operators with a kernel that nothing can be fused into.
+var soloUnits = map[string]func(x *executable, n *ir.Node) (unit, bool){
 	"ReduceSum":              channelSumUnit,
 	"thriftc.ConvGradWeight": gradWeightUnit,
 }
@@ -144,7 +144,7 @@ func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node
 	if u, ok := moveUnit(n); ok {
 		return u, n
 	}
-	if f := plainUnits[n.Op.Name]; f != nil {
+	if f := soloUnits[n.Op.Name]; f != nil {
 		if u, ok := f(x, n); ok {
 			return u, n
 		}
