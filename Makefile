@@ -5,7 +5,7 @@ SHELL       := bash
 GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test check golden generate conformance fuzz bench bench-ptq bench-parity bench-ort bench-ort-int8 testmodels bench-torch bench-train ort clean
+.PHONY: build test check golden generate conformance fuzz bench bench-ptq bench-parity bench-ort bench-ort-int8 testmodels bench-torch bench-train bench-bitpruning ort clean
 
 build: ## build the one static binary, bin/thriftc
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/thriftc ./cmd/thriftc
@@ -76,6 +76,12 @@ CIFAR  ?= cifar-10-batches-bin
 BUDGET ?= 45m
 bench-train: ## ResNet-20 on CIFAR-10 from scratch in BUDGET, into docs/results/resnet20.md; CIFAR is the folder of the binary version
 	THRIFTC_BENCH_TRAIN=$(abspath $(CIFAR)) THRIFTC_BENCH_BUDGET=$(BUDGET) $(GO) test -count=1 -run 'TestBenchTrain$$' -timeout 3h -v ./cmd/thriftc
+
+MODELS ?= models
+ROWS   ?=
+bench-bitpruning: ort ## learned bit lengths and uniform baselines, BUDGET each (say 38m), into docs/results/bitpruning.md; repeat it to go on; ROWS is a pattern, as in 'resnet20 target'; MODELS holds resnet20/ and mlperf_resnet8/
+	THRIFTC_BENCH_BITS=$(abspath $(CIFAR)) THRIFTC_BENCH_MODELS=$(abspath $(MODELS)) THRIFTC_BENCH_BUDGET=$(BUDGET) THRIFTC_BENCH_ROWS='$(ROWS)' \
+	  $(GO) test -count=1 -run 'TestBenchBits$$' -timeout 24h -v ./cmd/thriftc
 
 clean:
 	rm -rf bin
