@@ -5,7 +5,7 @@ SHELL       := bash
 GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test check golden generate conformance fuzz bench bench-ptq bench-parity bench-ort bench-ort-int8 testmodels bench-torch bench-train bench-bitpruning ort clean
+.PHONY: build test check golden generate conformance fuzz arm64 bench bench-ptq bench-parity bench-ort bench-ort-int8 testmodels bench-torch bench-train bench-bitpruning ort clean
 
 build: ## build the one static binary, bin/thriftc
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/thriftc ./cmd/thriftc
@@ -45,6 +45,17 @@ ort: ## install ONNX Runtime, which the tests hold our files against
 
 conformance: ## the official ONNX suites and real models, a table for each; needs their files beside the checkout
 	$(GO) test -count=1 -v ./ir/onnxio/conformance | grep -v -e '--- PASS' -e '=== ' ; exit $${PIPESTATUS[0]}
+
+# Emulated tests of the engine that take minutes, or measure time and memory.
+ARM64_SKIP = JoinAndCut|ConvChains|ConvGradients|Arena|Models|Allocates|StopsWithin|TestWinograd$$|WinogradNodes|WinogradError
+arm64: ## the program builds for arm64, no product is fused there, and the kernels' tests pass under qemu-user
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/thriftc
+	THRIFTC_ARM64=1 $(GO) test -count=1 -run TestNoFusedProducts .
+	@if command -v qemu-aarch64-static >/dev/null; then \
+	  GOARCH=arm64 CGO_ENABLED=0 $(GO) test -short -timeout 20m -exec qemu-aarch64-static -skip '$(ARM64_SKIP)' ./ir/f32 ./backends/interp/...; \
+	else \
+	  echo "*** qemu-aarch64-static is not installed: arm64 is built but NOT tested (Debian: apt-get install qemu-user-static) ***" >&2; \
+	fi
 
 bench: ## go benchmarks of the engine
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./backends/...

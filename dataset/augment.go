@@ -109,7 +109,7 @@ func (a Augment) apply(dst, src []float32, p plane, black []float32, rng *rand.R
 }
 
 func (a Augment) color(d []float32, p plane, black []float32, rng *rand.Rand) {
-	factor := func(s float64) float32 { return float32(1 + float64(s*(2*rng.Float64()-1))) }
+	factor := func(s float64) float32 { return float32(1 + float64(s*(2*rng.Float64()-1))) } // twice a number is exact
 	size := p.height * p.width
 	around := func(f float32, center func(c int) float32) {
 		for c := range p.channels {

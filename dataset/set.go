@@ -134,7 +134,7 @@ func (s *Set) Split(seed uint64, fraction float64) (a, b *Set, err error) {
 	if len(s.index) < 2 {
 		return nil, nil, errors.New("a single record cannot be split")
 	}
-	n := min(max(int(fraction*float64(len(s.index))+0.5), 1), len(s.index)-1)
+	n := min(max(int(float64(fraction*float64(len(s.index)))+0.5), 1), len(s.index)-1)
 	order := make([]int, len(s.index))
 	for i := range order {
 		order[i] = i

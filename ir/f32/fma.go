@@ -25,14 +25,14 @@ func FMA(x, y, z float32) float32 {
 func fmaHalfway(x, y, z float32) float32 {
 	p := float64(x) * float64(y)
 	c := float64(z)
-	s := p + c
+	s := p + c // p is exact: this rounds once, fused or not
 	if s == 0 || math.IsInf(s, 0) || math.IsNaN(s) {
 		return float32(s)
 	}
 	// The rounding error of p + c (Knuth's two-sum, exact), used to round s to
 	// odd: then the final rounding to float32 is that of the exact sum.
-	t := s - p
-	e := (p - (s - t)) + (c - t)
+	t := s - p                   // exact, and
+	e := (p - (s - t)) + (c - t) // exact too
 	if e != 0 {
 		b := math.Float64bits(s)
 		if b&1 == 0 {

@@ -142,7 +142,7 @@ func Atan64(x float64) float64 {
 	for range 3 { // atan t = 2·atan(t/(1+√(1+t²)))
 		t /= 1 + math.Sqrt(1+float64(t*t))
 	}
-	y := 8 * float64(t*poly(float64(t*t), atanTerms))
+	y := float64(8 * float64(t*poly(float64(t*t), atanTerms)))
 	if a > 1 {
 		y = math.Pi/2 - y
 	}

@@ -199,7 +199,7 @@ func cubic(d, a float64) float64 {
 	case d <= 1:
 		return float64(float64(float64((a+2)*d)-(a+3))*float64(d*d)) + 1
 	case d < 2:
-		return float64(float64(float64(float64(a*d)-float64(5*a))*d+float64(8*a))*d) - float64(4*a)
+		return float64(float64(float64(float64(float64(a*d)-float64(5*a))*d)+float64(8*a))*d) - float64(4*a)
 	}
 	return 0
 }

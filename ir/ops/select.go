@@ -386,7 +386,7 @@ func evalNMS(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 // boxCorners returns a box as its least and greatest coordinates.
 func boxCorners(b [4]float32, centre bool) [4]float32 {
 	if centre {
-		w, h := b[2]/2, b[3]/2
+		w, h := float32(b[2]/2), float32(b[3]/2)
 		return [4]float32{b[0] - w, b[1] - h, b[0] + w, b[1] + h}
 	}
 	return [4]float32{min(b[0], b[2]), min(b[1], b[3]), max(b[0], b[2]), max(b[1], b[3])}

@@ -320,7 +320,7 @@ var _ = define(ir.Op{
 		if err != nil {
 			return nil, err
 		}
-		mel := func(hz float64) float64 { return 2595 / math.Ln10 * f32.Log64(1+hz/700) }
+		mel := func(hz float64) float64 { return float64(2595 / math.Ln10 * f32.Log64(1+float64(hz/700))) }
 		low, high := mel(in[3].Float64s()[0]), mel(in[4].Float64s()[0])
 		step := (high - low) / float64(bins+2)
 		at := make([]int, bins+2) // the row of each filter's edges
