@@ -220,7 +220,7 @@ func importTrunc(r *ir.Rewriter, n *ir.Node, _ int) error {
 // log2 returns the base-2 logarithm of x > 0 rounded to a whole number.
 func log2(x float32) int {
 	frac, exp := math.Frexp(float64(x)) // x = frac · 2^exp, ½ ≤ frac < 1
-	if frac*frac*2 < 1 { // exact: 48 bits
+	if frac*frac*2 < 1 {                // exact: 48 bits
 		return exp - 1
 	}
 	return exp
