@@ -24,6 +24,7 @@ var rules = []rule{
 	{"thriftc/ir", []string{"thriftc/passes", "thriftc/backends", "thriftc/train", "thriftc/dataset", "thriftc/report", "thriftc/cmd"}, "the graph knows nothing of what is done to it"},
 	{"thriftc/backends", []string{"thriftc/passes", "thriftc/train", "thriftc/dataset", "thriftc/report", "thriftc/cmd"}, "a backend never imports a pass"},
 	{"thriftc/passes", []string{"thriftc/backends/", "thriftc/train", "thriftc/dataset", "thriftc/report", "thriftc/cmd"}, "a pass never imports a concrete backend"},
+	{"thriftc/train", []string{"thriftc/backends/", "thriftc/report", "thriftc/cmd"}, "training is handed its engine and writes no reports"},
 	{"thriftc/dataset", []string{"thriftc/passes", "thriftc/train", "thriftc/report", "thriftc/cmd"}, "data knows nothing of passes"},
 }
 
