@@ -163,7 +163,7 @@ func worthwhile(g *ir.Graph, n int) bool {
 	const cache = 4 << 20
 	results, weights, once := 0, 0, 0
 	for _, v := range g.Consts {
-		weights += 4 * v.Data.Len()
+		weights += v.Data.Elem().ContainerBytes() * v.Data.Len()
 	}
 	for _, m := range g.Nodes {
 		for _, v := range m.Out {
@@ -171,12 +171,12 @@ func worthwhile(g *ir.Graph, n int) bool {
 				continue
 			}
 			size, _ := tensor.NumElems(staticShape(v))
-			results += 4 * size / n
+			results += v.Type.Elem.ContainerBytes() * size / n
 		}
 		if len(m.In) > 1 && m.In[1] != nil && m.In[1].HasData() {
 			size, _ := tensor.NumElems(staticShape(m.Out[0]))
 			if w := m.In[1].Data; w.Rank() > 1 && size/n < 4*w.Shape()[0]+4*w.Shape()[1] {
-				once += 4 * w.Len()
+				once += w.Elem().ContainerBytes() * w.Len()
 			}
 		}
 	}
@@ -221,6 +221,7 @@ var firstOnly = map[string]bool{
 	"GlobalAveragePool": true, "GlobalMaxPool": true, "InstanceNormalization": true, "LRN": true, "MaxPool": true,
 	"Quant": true, "SpaceToDepth": true,
 	"thriftc.Quant": true, "thriftc.MuxConv": true, "thriftc.Shift": true,
+	"QuantizeLinear": true, "thriftc.Lookup": true, "thriftc.QGemm": true,
 	"thriftc.QConv": true, "thriftc.QMuxConv": true, "thriftc.QAveragePool": true, "thriftc.QGlobalAveragePool": true,
 }
 
@@ -239,6 +240,8 @@ func aloneNode(m *ir.Node, batched map[*ir.Value]bool) bool {
 		return axisIn(a, rank) != 0
 	}
 	switch m.Op.Name {
+	case "DequantizeLinear":
+		return !others && (m.In[1].Data.Len() == 1 || axis(1))
 	case "Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze":
 		return len(m.Out) == 1 && !others
 	case "Concat":

@@ -38,6 +38,18 @@ func TestSamples(t *testing.T) {
 		{"two inputs", true, func(b *builder) *ir.Value {
 			return b.node("Mul", []*ir.Value{conv(b, b.data(6, 5, 9, 8)), b.data(6, 12, 9, 8)})
 		}},
+		{"integers", true, func(b *builder) *ir.Value {
+			i := &byteBuilder{b, map[*ir.Value]int64{}}
+			v := b.node("QuantizeLinear", []*ir.Value{b.data(6, 5, 9, 8), b.Float("s", 0.02), i.integer(tensor.U8, 7)})
+			i.zeros[v] = 7
+			for range 3 {
+				v = i.product(v, false)
+			}
+			v = i.result("thriftc.QGlobalAveragePool", []*ir.Value{v, i.zeroOf(v), i.multiplier(5000, 1)})
+			f := b.node("Flatten", []*ir.Value{v})
+			i.zeros[f] = i.zeros[v]
+			return i.product(f, true)
+		}},
 		{"reduction over samples", false, func(b *builder) *ir.Value {
 			return b.node("ReduceSum", []*ir.Value{conv(b, b.data(6, 5, 9, 8)), b.Ints("axes", 0)}, "keepdims", 1)
 		}},
