@@ -305,7 +305,8 @@ func (v isa) peak() {
 // peakSums is how many sums a round of peak adds to.
 const peakSums = 14
 
-// pool writes a kernel that combines vectors at the offsets of a tile, for each of n pixels.
+// pool writes a kernel that combines vectors at the offsets of a tile, for each
+// of n pixels: four at once, so that none waits for the one before.
 func (v isa) pool(name string, add func(x, acc reg.VecVirtual), mean bool) {
 	TEXT(name+v.name, NOSPLIT, "func(n int, t *uint64)")
 	Pragma("noescape")
@@ -314,42 +315,59 @@ func (v isa) pool(name string, add func(x, acc reg.VecVirtual), mean bool) {
 	c.t = Load(Param("t"), GP64())
 	x, y := c.word(tileX), c.word(tileY)
 	dist, yDist := c.word(tileDist), c.word(tileYDist)
-	acc := make([]reg.VecVirtual, c.vectors())
-	for i := range acc {
-		acc[i] = v.vec()
-	}
 	count := v.vec()
 	VBROADCASTSS(Mem{Base: c.t, Disp: tileLimits}, count)
-	Label("pixel")
-	at, off, k := GP64(), c.word(tileOff), c.word(tileK)
-	MOVQ(x, at)
-	ADDQ(Mem{Base: off}, at)
-	for i, a := range acc {
-		VMOVUPS(Mem{Base: at, Disp: 4 * v.lanes * i}, a)
-	}
-	DECQ(k)
-	JZ(LabelRef("store"))
-	Label("tap")
-	ADDQ(Imm(8), off)
-	ADDQ(Mem{Base: off}, at)
-	for i, a := range acc {
-		r := v.vec()
-		VMOVUPS(Mem{Base: at, Disp: 4 * v.lanes * i}, r)
-		add(r, a)
-	}
-	DECQ(k)
-	JNZ(LabelRef("tap"))
-	Label("store")
-	for i, a := range acc {
-		if mean {
-			VDIVPS(count, a, a)
+	for _, pixels := range []int{4, 1} {
+		label := func(s string) string { return fmt.Sprintf("%s%d", s, pixels) }
+		acc := make([]reg.VecVirtual, pixels*c.vectors())
+		for i := range acc {
+			acc[i] = v.vec()
 		}
-		VMOVUPS(a, Mem{Base: y, Disp: 4 * v.lanes * i})
+		each := func(at reg.Register, body func(m Mem, i int)) {
+			for i := range acc {
+				body(Mem{Base: at, Disp: i % c.vectors() * 4 * v.lanes}, i)
+				if (i+1)%c.vectors() == 0 && i+1 < len(acc) {
+					ADDQ(dist, at)
+				}
+			}
+		}
+		Label(label("pixels"))
+		CMPQ(n, Imm(uint64(pixels)))
+		JLT(LabelRef(label("end")))
+		from, off, k := GP64(), c.word(tileOff), c.word(tileK)
+		MOVQ(x, from)
+		ADDQ(Mem{Base: off}, from)
+		at := GP64()
+		MOVQ(from, at)
+		each(at, func(m Mem, i int) { VMOVUPS(m, acc[i]) })
+		DECQ(k)
+		JZ(LabelRef(label("store")))
+		Label(label("tap"))
+		ADDQ(Imm(8), off)
+		ADDQ(Mem{Base: off}, from)
+		MOVQ(from, at)
+		each(at, func(m Mem, i int) {
+			r := v.vec()
+			VMOVUPS(m, r)
+			add(r, acc[i])
+		})
+		DECQ(k)
+		JNZ(LabelRef(label("tap")))
+		Label(label("store"))
+		for i, a := range acc {
+			if mean {
+				VDIVPS(count, a, a)
+			}
+			VMOVUPS(a, Mem{Base: y, Disp: i % c.vectors() * 4 * v.lanes})
+			if (i+1)%c.vectors() == 0 {
+				ADDQ(dist, x)
+				ADDQ(yDist, y)
+			}
+		}
+		SUBQ(Imm(uint64(pixels)), n)
+		JMP(LabelRef(label("pixels")))
+		Label(label("end"))
 	}
-	ADDQ(dist, x)
-	ADDQ(yDist, y)
-	DECQ(n)
-	JNZ(LabelRef("pixel"))
 	VZEROUPPER()
 	RET()
 }

@@ -1830,33 +1830,108 @@ TEXT ·poolMaxAVX2(SB), NOSPLIT, $0-16
 	MOVQ         64(CX), DI
 	VBROADCASTSS 136(CX), Y0
 
-pixel:
+pixels4:
+	CMPQ    AX, $0x04
+	JLT     end4
 	MOVQ    24(CX), R9
 	MOVQ    32(CX), R10
 	MOVQ    DX, R8
 	ADDQ    (R9), R8
-	VMOVUPS (R8), Y0
-	VMOVUPS 32(R8), Y1
+	MOVQ    R8, R11
+	VMOVUPS (R11), Y0
+	VMOVUPS 32(R11), Y1
+	ADDQ    SI, R11
+	VMOVUPS (R11), Y2
+	VMOVUPS 32(R11), Y3
+	ADDQ    SI, R11
+	VMOVUPS (R11), Y4
+	VMOVUPS 32(R11), Y5
+	ADDQ    SI, R11
+	VMOVUPS (R11), Y6
+	VMOVUPS 32(R11), Y7
 	DECQ    R10
-	JZ      store
+	JZ      store4
 
-tap:
+tap4:
 	ADDQ    $0x08, R9
 	ADDQ    (R9), R8
-	VMOVUPS (R8), Y2
-	VMAXPS  Y0, Y2, Y0
-	VMOVUPS 32(R8), Y2
-	VMAXPS  Y1, Y2, Y1
+	MOVQ    R8, R11
+	VMOVUPS (R11), Y8
+	VMAXPS  Y0, Y8, Y0
+	VMOVUPS 32(R11), Y8
+	VMAXPS  Y1, Y8, Y1
+	ADDQ    SI, R11
+	VMOVUPS (R11), Y8
+	VMAXPS  Y2, Y8, Y2
+	VMOVUPS 32(R11), Y8
+	VMAXPS  Y3, Y8, Y3
+	ADDQ    SI, R11
+	VMOVUPS (R11), Y8
+	VMAXPS  Y4, Y8, Y4
+	VMOVUPS 32(R11), Y8
+	VMAXPS  Y5, Y8, Y5
+	ADDQ    SI, R11
+	VMOVUPS (R11), Y8
+	VMAXPS  Y6, Y8, Y6
+	VMOVUPS 32(R11), Y8
+	VMAXPS  Y7, Y8, Y7
 	DECQ    R10
-	JNZ     tap
+	JNZ     tap4
 
-store:
+store4:
 	VMOVUPS Y0, (BX)
 	VMOVUPS Y1, 32(BX)
 	ADDQ    SI, DX
 	ADDQ    DI, BX
-	DECQ    AX
-	JNZ     pixel
+	VMOVUPS Y2, (BX)
+	VMOVUPS Y3, 32(BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	VMOVUPS Y4, (BX)
+	VMOVUPS Y5, 32(BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	VMOVUPS Y6, (BX)
+	VMOVUPS Y7, 32(BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	SUBQ    $0x04, AX
+	JMP     pixels4
+
+end4:
+pixels1:
+	CMPQ    AX, $0x01
+	JLT     end1
+	MOVQ    24(CX), R9
+	MOVQ    32(CX), R10
+	MOVQ    DX, R8
+	ADDQ    (R9), R8
+	MOVQ    R8, R11
+	VMOVUPS (R11), Y0
+	VMOVUPS 32(R11), Y1
+	DECQ    R10
+	JZ      store1
+
+tap1:
+	ADDQ    $0x08, R9
+	ADDQ    (R9), R8
+	MOVQ    R8, R11
+	VMOVUPS (R11), Y2
+	VMAXPS  Y0, Y2, Y0
+	VMOVUPS 32(R11), Y2
+	VMAXPS  Y1, Y2, Y1
+	DECQ    R10
+	JNZ     tap1
+
+store1:
+	VMOVUPS Y0, (BX)
+	VMOVUPS Y1, 32(BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	SUBQ    $0x01, AX
+	JMP     pixels1
+
+end1:
 	VZEROUPPER
 	RET
 
@@ -1869,37 +1944,120 @@ TEXT ·poolMeanAVX2(SB), NOSPLIT, $0-16
 	MOVQ         16(CX), BX
 	MOVQ         40(CX), SI
 	MOVQ         64(CX), DI
-	VBROADCASTSS 136(CX), Y2
+	VBROADCASTSS 136(CX), Y0
 
-pixel:
+pixels4:
+	CMPQ    AX, $0x04
+	JLT     end4
 	MOVQ    24(CX), R9
 	MOVQ    32(CX), R10
 	MOVQ    DX, R8
 	ADDQ    (R9), R8
-	VMOVUPS (R8), Y0
-	VMOVUPS 32(R8), Y1
+	MOVQ    R8, R11
+	VMOVUPS (R11), Y1
+	VMOVUPS 32(R11), Y2
+	ADDQ    SI, R11
+	VMOVUPS (R11), Y3
+	VMOVUPS 32(R11), Y4
+	ADDQ    SI, R11
+	VMOVUPS (R11), Y5
+	VMOVUPS 32(R11), Y6
+	ADDQ    SI, R11
+	VMOVUPS (R11), Y7
+	VMOVUPS 32(R11), Y8
 	DECQ    R10
-	JZ      store
+	JZ      store4
 
-tap:
+tap4:
 	ADDQ    $0x08, R9
 	ADDQ    (R9), R8
-	VMOVUPS (R8), Y3
-	VADDPS  Y3, Y0, Y0
-	VMOVUPS 32(R8), Y3
-	VADDPS  Y3, Y1, Y1
+	MOVQ    R8, R11
+	VMOVUPS (R11), Y9
+	VADDPS  Y9, Y1, Y1
+	VMOVUPS 32(R11), Y9
+	VADDPS  Y9, Y2, Y2
+	ADDQ    SI, R11
+	VMOVUPS (R11), Y9
+	VADDPS  Y9, Y3, Y3
+	VMOVUPS 32(R11), Y9
+	VADDPS  Y9, Y4, Y4
+	ADDQ    SI, R11
+	VMOVUPS (R11), Y9
+	VADDPS  Y9, Y5, Y5
+	VMOVUPS 32(R11), Y9
+	VADDPS  Y9, Y6, Y6
+	ADDQ    SI, R11
+	VMOVUPS (R11), Y9
+	VADDPS  Y9, Y7, Y7
+	VMOVUPS 32(R11), Y9
+	VADDPS  Y9, Y8, Y8
 	DECQ    R10
-	JNZ     tap
+	JNZ     tap4
 
-store:
-	VDIVPS  Y2, Y0, Y0
-	VMOVUPS Y0, (BX)
-	VDIVPS  Y2, Y1, Y1
-	VMOVUPS Y1, 32(BX)
+store4:
+	VDIVPS  Y0, Y1, Y1
+	VMOVUPS Y1, (BX)
+	VDIVPS  Y0, Y2, Y2
+	VMOVUPS Y2, 32(BX)
 	ADDQ    SI, DX
 	ADDQ    DI, BX
-	DECQ    AX
-	JNZ     pixel
+	VDIVPS  Y0, Y3, Y3
+	VMOVUPS Y3, (BX)
+	VDIVPS  Y0, Y4, Y4
+	VMOVUPS Y4, 32(BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	VDIVPS  Y0, Y5, Y5
+	VMOVUPS Y5, (BX)
+	VDIVPS  Y0, Y6, Y6
+	VMOVUPS Y6, 32(BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	VDIVPS  Y0, Y7, Y7
+	VMOVUPS Y7, (BX)
+	VDIVPS  Y0, Y8, Y8
+	VMOVUPS Y8, 32(BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	SUBQ    $0x04, AX
+	JMP     pixels4
+
+end4:
+pixels1:
+	CMPQ    AX, $0x01
+	JLT     end1
+	MOVQ    24(CX), R9
+	MOVQ    32(CX), R10
+	MOVQ    DX, R8
+	ADDQ    (R9), R8
+	MOVQ    R8, R11
+	VMOVUPS (R11), Y1
+	VMOVUPS 32(R11), Y2
+	DECQ    R10
+	JZ      store1
+
+tap1:
+	ADDQ    $0x08, R9
+	ADDQ    (R9), R8
+	MOVQ    R8, R11
+	VMOVUPS (R11), Y3
+	VADDPS  Y3, Y1, Y1
+	VMOVUPS 32(R11), Y3
+	VADDPS  Y3, Y2, Y2
+	DECQ    R10
+	JNZ     tap1
+
+store1:
+	VDIVPS  Y0, Y1, Y1
+	VMOVUPS Y1, (BX)
+	VDIVPS  Y0, Y2, Y2
+	VMOVUPS Y2, 32(BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	SUBQ    $0x01, AX
+	JMP     pixels1
+
+end1:
 	VZEROUPPER
 	RET
 
@@ -15377,29 +15535,88 @@ TEXT ·poolMaxAVX512(SB), NOSPLIT, $0-16
 	MOVQ         64(CX), DI
 	VBROADCASTSS 136(CX), Z0
 
-pixel:
+pixels4:
+	CMPQ    AX, $0x04
+	JLT     end4
 	MOVQ    24(CX), R9
 	MOVQ    32(CX), R10
 	MOVQ    DX, R8
 	ADDQ    (R9), R8
-	VMOVUPS (R8), Z0
+	MOVQ    R8, R11
+	VMOVUPS (R11), Z0
+	ADDQ    SI, R11
+	VMOVUPS (R11), Z1
+	ADDQ    SI, R11
+	VMOVUPS (R11), Z2
+	ADDQ    SI, R11
+	VMOVUPS (R11), Z3
 	DECQ    R10
-	JZ      store
+	JZ      store4
 
-tap:
+tap4:
 	ADDQ    $0x08, R9
 	ADDQ    (R9), R8
-	VMOVUPS (R8), Z1
-	VMAXPS  Z0, Z1, Z0
+	MOVQ    R8, R11
+	VMOVUPS (R11), Z4
+	VMAXPS  Z0, Z4, Z0
+	ADDQ    SI, R11
+	VMOVUPS (R11), Z4
+	VMAXPS  Z1, Z4, Z1
+	ADDQ    SI, R11
+	VMOVUPS (R11), Z4
+	VMAXPS  Z2, Z4, Z2
+	ADDQ    SI, R11
+	VMOVUPS (R11), Z4
+	VMAXPS  Z3, Z4, Z3
 	DECQ    R10
-	JNZ     tap
+	JNZ     tap4
 
-store:
+store4:
 	VMOVUPS Z0, (BX)
 	ADDQ    SI, DX
 	ADDQ    DI, BX
-	DECQ    AX
-	JNZ     pixel
+	VMOVUPS Z1, (BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	VMOVUPS Z2, (BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	VMOVUPS Z3, (BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	SUBQ    $0x04, AX
+	JMP     pixels4
+
+end4:
+pixels1:
+	CMPQ    AX, $0x01
+	JLT     end1
+	MOVQ    24(CX), R9
+	MOVQ    32(CX), R10
+	MOVQ    DX, R8
+	ADDQ    (R9), R8
+	MOVQ    R8, R11
+	VMOVUPS (R11), Z0
+	DECQ    R10
+	JZ      store1
+
+tap1:
+	ADDQ    $0x08, R9
+	ADDQ    (R9), R8
+	MOVQ    R8, R11
+	VMOVUPS (R11), Z1
+	VMAXPS  Z0, Z1, Z0
+	DECQ    R10
+	JNZ     tap1
+
+store1:
+	VMOVUPS Z0, (BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	SUBQ    $0x01, AX
+	JMP     pixels1
+
+end1:
 	VZEROUPPER
 	RET
 
@@ -15412,32 +15629,95 @@ TEXT ·poolMeanAVX512(SB), NOSPLIT, $0-16
 	MOVQ         16(CX), BX
 	MOVQ         40(CX), SI
 	MOVQ         64(CX), DI
-	VBROADCASTSS 136(CX), Z1
+	VBROADCASTSS 136(CX), Z0
 
-pixel:
+pixels4:
+	CMPQ    AX, $0x04
+	JLT     end4
 	MOVQ    24(CX), R9
 	MOVQ    32(CX), R10
 	MOVQ    DX, R8
 	ADDQ    (R9), R8
-	VMOVUPS (R8), Z0
+	MOVQ    R8, R11
+	VMOVUPS (R11), Z1
+	ADDQ    SI, R11
+	VMOVUPS (R11), Z2
+	ADDQ    SI, R11
+	VMOVUPS (R11), Z3
+	ADDQ    SI, R11
+	VMOVUPS (R11), Z4
 	DECQ    R10
-	JZ      store
+	JZ      store4
 
-tap:
+tap4:
 	ADDQ    $0x08, R9
 	ADDQ    (R9), R8
-	VMOVUPS (R8), Z2
-	VADDPS  Z2, Z0, Z0
+	MOVQ    R8, R11
+	VMOVUPS (R11), Z5
+	VADDPS  Z5, Z1, Z1
+	ADDQ    SI, R11
+	VMOVUPS (R11), Z5
+	VADDPS  Z5, Z2, Z2
+	ADDQ    SI, R11
+	VMOVUPS (R11), Z5
+	VADDPS  Z5, Z3, Z3
+	ADDQ    SI, R11
+	VMOVUPS (R11), Z5
+	VADDPS  Z5, Z4, Z4
 	DECQ    R10
-	JNZ     tap
+	JNZ     tap4
 
-store:
-	VDIVPS  Z1, Z0, Z0
-	VMOVUPS Z0, (BX)
+store4:
+	VDIVPS  Z0, Z1, Z1
+	VMOVUPS Z1, (BX)
 	ADDQ    SI, DX
 	ADDQ    DI, BX
-	DECQ    AX
-	JNZ     pixel
+	VDIVPS  Z0, Z2, Z2
+	VMOVUPS Z2, (BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	VDIVPS  Z0, Z3, Z3
+	VMOVUPS Z3, (BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	VDIVPS  Z0, Z4, Z4
+	VMOVUPS Z4, (BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	SUBQ    $0x04, AX
+	JMP     pixels4
+
+end4:
+pixels1:
+	CMPQ    AX, $0x01
+	JLT     end1
+	MOVQ    24(CX), R9
+	MOVQ    32(CX), R10
+	MOVQ    DX, R8
+	ADDQ    (R9), R8
+	MOVQ    R8, R11
+	VMOVUPS (R11), Z1
+	DECQ    R10
+	JZ      store1
+
+tap1:
+	ADDQ    $0x08, R9
+	ADDQ    (R9), R8
+	MOVQ    R8, R11
+	VMOVUPS (R11), Z2
+	VADDPS  Z2, Z1, Z1
+	DECQ    R10
+	JNZ     tap1
+
+store1:
+	VDIVPS  Z0, Z1, Z1
+	VMOVUPS Z1, (BX)
+	ADDQ    SI, DX
+	ADDQ    DI, BX
+	SUBQ    $0x01, AX
+	JMP     pixels1
+
+end1:
 	VZEROUPPER
 	RET
 
