@@ -78,6 +78,7 @@ func (r *run) evaluate(ctx context.Context, set *dataset.Set) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
+	g = freeBatch(g)
 	src, err := set.For(g)
 	if err != nil {
 		return 0, err

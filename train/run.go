@@ -150,7 +150,7 @@ const (
 	measureLeast    = 5
 	measureMost     = 50
 	measureTime     = 4 * time.Second
-	measureEvals    = 4    // batches of an evaluation
+	measureEvals    = 10   // batches of an evaluation
 	measureReserved = 0.03 // of the time, for what was not measured
 )
 

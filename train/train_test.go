@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"thriftc/backends"
 	"thriftc/backends/interp"
 	"thriftc/dataset"
 	"thriftc/ir"
@@ -170,6 +171,52 @@ func accuracy(t *testing.T, tr *Trainer, g *ir.Graph) float64 {
 		t.Fatal(err)
 	}
 	return 100 * acc.Top1
+}
+
+// TestArchitectures takes three steps with each on the same pictures: the loss falls.
+func TestArchitectures(t *testing.T) {
+	for _, spec := range []arch.Spec{
+		{Name: "resnet8", Width: 4}, {Name: "resnet8", Width: 4, Shortcut: "pad"}, {Name: "resnet8-tiny"},
+		{Name: "wrn-10-0.5"}, {Name: "mobilenetv1", Width: 0.1}, {Name: "dscnn", Width: 0.2}, {Name: "lenet", Width: 0.5},
+	} {
+		spec.Input, spec.Classes = []int{2, 20, 16}, 3
+		g, err := arch.Build(spec, ops.Table(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec := Default()
+		rec.Batch, rec.Schedule, rec.WarmUp, rec.Rate = 6, "constant", 0, 0.01
+		s, err := newStep(&passes.TrainRun{Graph: g, Params: Params(g, false)}, &rec, [][]int{spec.Input})
+		if err != nil {
+			t.Errorf("%s: %v", spec.Name, err)
+			continue
+		}
+		exe, err := interp.New().Compile(context.Background(), s.graph, backends.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, target := make([]float32, 6*2*20*16), make([]float32, 18)
+		rng := rand.New(rand.NewPCG(1, 2))
+		for i := range x {
+			x[i] = float32(rng.NormFloat64())
+		}
+		for i := range 6 {
+			target[3*i+i%3] = 1
+		}
+		f := &feeding{steps: 10, batch: &dataset.Batch{In: []*tensor.Tensor{tensor.Of(x, 6, 2, 20, 16)}, Target: tensor.Of(target, 6, 3)}}
+		var losses []float32
+		for range 3 {
+			out, err := exe.Run(context.Background(), s.inputs(f))
+			if err != nil {
+				t.Fatal(err)
+			}
+			losses = append(losses, out[0].Float32s()[0])
+		}
+		if !(losses[2] < losses[0]) || losses[0] > 10 {
+			t.Errorf("%s %s: losses %v", spec.Name, spec.Shortcut, losses)
+		}
+		exe.Close()
+	}
 }
 
 // TestThreads: the result does not depend on the number of threads, and does on the seed.
