@@ -5,7 +5,7 @@ SHELL       := bash
 GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test check golden generate conformance fuzz arm64 bench bench-ptq bench-parity bench-ort bench-ort-int8 testmodels bench-torch bench-train bench-bitpruning ort clean
+.PHONY: build test check golden generate conformance fuzz arm64 bench bench-ptq bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort clean
 
 build: ## build the one static binary, bin/thriftc
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/thriftc ./cmd/thriftc
@@ -71,6 +71,9 @@ bench-ort: ort ## thriftc against ONNX Runtime in turn on real models, into docs
 bench-ort-int8: ort ## the same on quantised models, into docs/results/ort-int8.md
 	$(BENCH_ORT) -bench-ort int8 -bench-ort-out $(CURDIR)/docs/results/ort-int8.md
 	@tail -n 1 docs/results/ort-int8.md
+
+bench-mux: ort ## ResNet-20 with one weight per kernel slice against its dense twin and ONNX Runtime, into docs/results/mux.md; QUICK=1 for less
+	$(GO) test -count=1 -timeout 60m -run 'TestBenchMux$$' ./cmd/thriftc $(if $(QUICK),-bench-ort-quick) -bench-mux $(CURDIR)/docs/results/mux.md
 
 bench-ptq: ort ## accuracy after quantisation of real models, into docs/results/ptq.md; takes a quarter of an hour
 	THRIFTC_MEASURE_PTQ=docs/results/ptq.md $(GO) test -run 'TestMeasure$$' -timeout 60m -v ./passes/quantize

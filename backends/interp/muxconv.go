@@ -50,9 +50,9 @@ func (m *muxConv) arrange([]int) ([]want, want) {
 	}
 	if l.left+l.right <= lanes {
 		// Rows begin at whole vectors, and what is right of one is what is left of the next.
-		l.left, l.right = lanes, -m.w.iw&(lanes-1)
-		if l.bottom == 0 {
-			l.right += lanes
+		right := l.right
+		if l.left, l.right = lanes, -m.w.iw&(lanes-1); l.right < right {
+			l.bottom++ // the left halo of this row is right of the last
 		}
 	}
 	return []want{{layout: l}}, want{layout: planar}
