@@ -1,13 +1,20 @@
 package train
 
 import (
+	"context"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
+	"thriftc/backends"
+	"thriftc/backends/interp"
+	"thriftc/dataset"
 	"thriftc/ir"
 	"thriftc/ir/ops"
 	"thriftc/ir/tensor"
+	"thriftc/passes"
+	"thriftc/train/arch"
 )
 
 func TestSchedules(t *testing.T) {
@@ -109,5 +116,53 @@ func TestParams(t *testing.T) {
 	}
 	if err := Reinitialize(g, 1); err == nil || !strings.Contains(err.Error(), "%table of Gather") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestKernels: two steps of a network whose convolutions have whole blocks of
+// channels give the same bits with all kernels and numbers of threads.
+func TestKernels(t *testing.T) {
+	g, err := arch.Build(arch.Spec{Name: "resnet8", Width: 16, Input: []int{3, 16, 16}}, ops.Table(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := Default()
+	rec.Batch = 9
+	s, err := newStep(&passes.TrainRun{Graph: g, Params: Params(g, false)}, &rec, [][]int{{3, 16, 16}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	x, target := make([]float32, 9*3*16*16), make([]float32, 90)
+	for i := range x {
+		x[i] = float32(rng.NormFloat64())
+	}
+	for i := range 9 {
+		target[10*i+i] = 1
+	}
+	f := &feeding{steps: 2, batch: &dataset.Batch{In: []*tensor.Tensor{tensor.Of(x, 9, 3, 16, 16)}, Target: tensor.Of(target, 9, 10)}}
+	var want *backends.State
+	for _, o := range []backends.Options{{Threads: 1, Kernel: "portable"}, {Threads: 1}, {Threads: 3}, {Threads: 2, Kernel: "avx2"}} {
+		o.State = backends.NewState()
+		exe, err := interp.New().Compile(context.Background(), s.graph, o)
+		if err != nil {
+			t.Logf("%s: %v", o.Kernel, err) // this CPU does not have it
+			continue
+		}
+		for range 2 {
+			if _, err := exe.Run(context.Background(), s.inputs(f)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		exe.Close()
+		if want == nil {
+			want = o.State
+			continue
+		}
+		for _, name := range want.Names() {
+			if !tensor.Equal(want.Get(name), o.State.Get(name)) {
+				t.Errorf("%+v: %s differs from the portable kernels", o, name)
+			}
+		}
 	}
 }
