@@ -72,11 +72,60 @@ type block struct {
 	offset   *int
 }
 
-// pack places blocks so that those in use at the same time do not overlap:
-// the largest first, each at the lowest offset that is free. It returns the
-// size of the arena.
+// pack places blocks so that those in use at the same time do not overlap, and
+// returns the size of the arena: the best of several orders in which each block
+// gets the lowest offset that is free.
 func pack(blocks []*block) int {
-	slices.SortStableFunc(blocks, func(a, b *block) int { return cmp.Compare(b.size, a.size) })
+	peak := busiest(blocks)
+	atPeak := func(b *block) int { // blocks in use at the busiest step first
+		if b.from <= peak && peak <= b.to {
+			return 0
+		}
+		return 1
+	}
+	bySize := func(a, b *block) int { return cmp.Compare(b.size, a.size) }
+	best := -1
+	var offsets []int
+	for _, order := range []func(a, b *block) int{
+		bySize,
+		func(a, b *block) int { return cmp.Or(cmp.Compare(atPeak(a), atPeak(b)), bySize(a, b)) },
+		func(a, b *block) int { return cmp.Or(cmp.Compare(atPeak(a), atPeak(b)), cmp.Compare(a.from, b.from)) },
+		func(a, b *block) int { return cmp.Compare(b.size*(b.to-b.from+1), a.size*(a.to-a.from+1)) },
+		func(a, b *block) int { return cmp.Or(cmp.Compare(a.from, b.from), bySize(a, b)) },
+	} {
+		sorted := slices.SortedStableFunc(slices.Values(blocks), order)
+		if total := place(sorted); best < 0 || total < best {
+			best, offsets = total, offsets[:0]
+			for _, b := range blocks {
+				offsets = append(offsets, *b.offset)
+			}
+		}
+	}
+	for i, b := range blocks {
+		*b.offset = offsets[i]
+	}
+	return max(best, 0)
+}
+
+// busiest returns the step at which the most memory is in use.
+func busiest(blocks []*block) int {
+	at, most := 0, 0
+	for _, b := range blocks { // the most is in use where some block begins
+		live := 0
+		for _, q := range blocks {
+			if q.from <= b.from && b.from <= q.to {
+				live += q.size
+			}
+		}
+		if live > most {
+			at, most = b.from, live
+		}
+	}
+	return at
+}
+
+// place gives each block the lowest offset that is free and returns the size of the arena.
+func place(blocks []*block) int {
 	var placed []*block // by offset
 	total := 0
 	for _, b := range blocks {

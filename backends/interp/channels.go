@@ -18,7 +18,7 @@ import (
 type picked struct {
 	channels []channel
 	outer    int       // of five dimensions, the channels are outer × the rest; 0: of four
-	y, x     window1   // which rows and columns
+	y, x     every     // which rows and columns
 	flat     *ir.Value // instead: this value with its rows and columns in one dimension
 	unit     unit      // that makes the value, for those that nobody can pick from
 }
@@ -29,8 +29,8 @@ type channel struct {
 	c int
 }
 
-// window1 is every step-th position from one on.
-type window1 struct{ from, step int }
+// every is every step-th position from one on.
+type every struct{ from, step int }
 
 // pick notes what the results of a unit are made of, if it only rearranges channels.
 func (a *arranger) pick(u unit) bool {
@@ -77,7 +77,7 @@ func (a *arranger) channelsOf(v *ir.Value) *picked {
 }
 
 func allChannels(v *ir.Value) *picked {
-	p := &picked{y: window1{0, 1}, x: window1{0, 1}}
+	p := &picked{y: every{0, 1}, x: every{0, 1}}
 	for c := range staticShape(v)[1] {
 		p.channels = append(p.channels, channel{v, c})
 	}
@@ -86,7 +86,7 @@ func allChannels(v *ir.Value) *picked {
 
 // simple reports whether all channels come from one value, at all its positions.
 func (p *picked) simple() bool {
-	return p.outer == 0 && p.flat == nil && p.y == window1{0, 1} && p.x == window1{0, 1} &&
+	return p.outer == 0 && p.flat == nil && p.y == every{0, 1} && p.x == every{0, 1} &&
 		!slices.ContainsFunc(p.channels, func(c channel) bool { return c.v != p.channels[0].v || c.v == nil })
 }
 
@@ -95,7 +95,7 @@ func (a *arranger) pickConcat(n *ir.Node) []*picked {
 		!slices.ContainsFunc(n.In, func(v *ir.Value) bool { return a.channelsOf(v) != nil }) {
 		return nil
 	}
-	out := &picked{y: window1{0, 1}, x: window1{0, 1}}
+	out := &picked{y: every{0, 1}, x: every{0, 1}}
 	for _, v := range n.In {
 		p := a.channelsOf(v)
 		if p == nil || !p.simple() { // what is made of several is put together first, so that no vector has many sources
@@ -179,8 +179,8 @@ func (a *arranger) pickSlice(n *ir.Node) []*picked {
 	for i := range out[1] {
 		q.channels = append(q.channels, p.channels[from[1]+i*steps[1]])
 	}
-	q.y = window1{p.y.from + from[2]*p.y.step, p.y.step * steps[2]}
-	q.x = window1{p.x.from + from[3]*p.x.step, p.x.step * steps[3]}
+	q.y = every{p.y.from + from[2]*p.y.step, p.y.step * steps[2]}
+	q.x = every{p.x.from + from[3]*p.x.step, p.x.step * steps[3]}
 	return []*picked{&q}
 }
 

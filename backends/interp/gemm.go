@@ -78,9 +78,6 @@ func (g *gemm) phases(in []*view, out *view, stages []stage, others []*view, s *
 		p.mode, p.wImage = byLine, 0
 	}
 	taps := make([]int, g.k)
-	for i := range min(1, g.k) {
-		taps[i] = 0
-	}
 	for i := 1; i < g.k; i++ {
 		taps[i] = step
 	}

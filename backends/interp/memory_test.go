@@ -23,8 +23,8 @@ func boundModel(t testing.TB, name string, batch int) (*ir.Graph, []*tensor.Tens
 }
 
 // Models whose every node has a kernel.
-var wholeModels = []string{"cifar10/resnet20", "mnist/vnn_convnet_maxpool",
-	"imagenet/squeezenet1.0_deepcomp", "tiny/mlperf_ad_autoencoder"}
+var wholeModels = []string{"cifar10/resnet20", "cifar10/mlperf_resnet8", "cifar10/alibaba_ic_mbv2", "mnist/vnn_convnet_maxpool", "mnist/mnist-8_cntk",
+	"imagenet/mobilenet_v1_0.75_224", "imagenet/squeezenet1.0_deepcomp", "tiny/mlperf_ad_autoencoder", "dense/ultraface_RFB-320_simplified", "dense/nanodet_m_416"}
 
 // RunInto allocates nothing once it has run, whatever the number of threads.
 func TestRunIntoAllocatesNothing(t *testing.T) {
@@ -71,7 +71,7 @@ func TestRunIntoRefuses(t *testing.T) {
 
 // The arena is at most a tenth larger than the most that lies in it at any one time.
 func TestArenaPeak(t *testing.T) {
-	for _, name := range append(wholeModels, "imagenet/mobilenet_v2_1.0_224_ptq_deq", "dense/nanodet_m_416", "dense/ultraface_RFB-320_simplified", "light/light_resnet50") {
+	for _, name := range append(wholeModels, "imagenet/mobilenet_v2_1.0_224_ptq_deq", "light/light_resnet50") {
 		if testing.Short() && name == "light/light_resnet50" {
 			continue
 		}

@@ -76,8 +76,7 @@ func (c *conv) word(disp int) reg.GPVirtual {
 	return r
 }
 
-// lattice addresses base + i·step + j·unit for i in [0, n): three pointers in
-// each register pair's reach.
+// blocksAt addresses what belongs to each of up to four blocks that lie a step apart.
 type blocksAt struct {
 	base         reg.Register
 	step, triple reg.Register // triple only with four blocks
