@@ -40,7 +40,8 @@ type Engine interface {
 type Executable interface {
 	// Run computes the graph's outputs from its inputs, both in the graph's order.
 	// Then it updates the parameters that the graph changes (Graph.Updates).
-	// Cancelling ctx makes it return early with ctx's error and nothing updated.
+	// Cancelling ctx makes it return early with ctx's error and nothing updated;
+	// in may then be read until the next call of a method returns.
 	Run(ctx context.Context, in []*tensor.Tensor) ([]*tensor.Tensor, error)
 	// RunInto is Run into the tensors of out, which have the types of the outputs
 	// and share no memory with in. Once it has run with inputs of the same shapes

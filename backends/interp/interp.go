@@ -57,7 +57,7 @@ func (engine) Compile(ctx context.Context, g *ir.Graph, o backends.Options) (bac
 	}
 	x := &executable{
 		graph: folded, state: st, set: set, pool: newPool(threads),
-		workers: make([]worker, threads), packs: map[packKey]any{}, exact: exact,
+		workers: make([]worker, threads), packs: map[packKey]any{}, evals: &evaluations{}, exact: exact,
 	}
 	for i := range x.workers {
 		x.workers[i].id = i
@@ -80,7 +80,8 @@ type executable struct {
 	now     *phase              // whose tasks run
 	task    func(worker, i int) // one of now
 	packs   map[packKey]any     // weights as the kernels want them, for all plans
-	exact   map[string]bool     // see exactConvs; nil: no convolution may use Winograd's method
+	evals   *evaluations
+	exact   map[string]bool // see exactConvs; nil: no convolution may use Winograd's method
 }
 
 // Run implements backends.Executable.
@@ -108,6 +109,9 @@ func (x *executable) perform(ctx context.Context, in, out []*tensor.Tensor, spen
 	}
 	if caller := len(x.graph.Inputs) - len(x.state.params); len(in) != caller {
 		return nil, fmt.Errorf("the graph has %d inputs, got %d", caller, len(in))
+	}
+	if err := x.evals.wait(ctx); err != nil {
+		return nil, err
 	}
 	in = x.state.inputs(in)
 	p, err := x.plan(ctx, in)
@@ -180,6 +184,7 @@ func (x *executable) Memory() (m backends.Memory) {
 // Close implements backends.Executable.
 func (x *executable) Close() {
 	if x.pool != nil {
+		x.evals.wait(context.Background())
 		x.pool.close()
 	}
 	*x = executable{}

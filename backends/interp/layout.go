@@ -28,6 +28,7 @@ type arranger struct {
 
 // arrange makes the plan's slots and steps from units in order.
 func (p *plan) arrange(g *ir.Graph, x *executable, list []unit) {
+	p.evals = x.evals
 	a := &arranger{plan: p, set: x, lying: map[*ir.Value][]int{}, picked: map[*ir.Value]*picked{}}
 	for _, v := range g.Inputs {
 		p.inputs = append(p.inputs, a.hold(v, planar, foreign))
@@ -114,7 +115,7 @@ func (a *arranger) placeNow(u unit, nodes []*ir.Node) {
 		}
 		wants, given = u.arrange(lies)
 	}
-	s := step{node: u.node, nodes: nodes, name: u.name, kind: u.kind}
+	s := step{node: u.node, nodes: nodes, name: u.name, kind: u.kind, long: u.kind == evaluated && mayTakeLong(u.node)}
 	if a.joins(u) {
 		s.kind, s.name = arranged, "view"
 		if u.node.Op.Name == "Concat" {

@@ -24,6 +24,7 @@ type plan struct {
 	blocks   []*block // of the arena
 	arenaLen int      // in floats
 	arena    *float32 // where the arena lay when the views were bound
+	evals    *evaluations
 }
 
 // slot is a value, or a copy of one in another layout.
@@ -64,6 +65,7 @@ type step struct {
 	nodes   []*ir.Node // node and those fused into it
 	name    string     // of the kernel
 	kind    stepKind
+	long    bool    // evaluated only: it may take some milliseconds
 	phases  []phase // computed only
 	in, out []int   // slots, −1 where absent
 	temps   []temp  // memory that only this step uses
@@ -261,7 +263,7 @@ func (p *plan) perform(ctx context.Context, parallel func(ph *phase) error, spen
 		if spent != nil {
 			start = time.Now()
 		}
-		if err := p.exec(s, parallel); err != nil {
+		if err := p.exec(ctx, s, parallel); err != nil {
 			return err
 		}
 		if spent != nil {
@@ -274,7 +276,7 @@ func (p *plan) perform(ctx context.Context, parallel func(ph *phase) error, spen
 	return nil
 }
 
-func (p *plan) exec(s *step, parallel func(ph *phase) error) error {
+func (p *plan) exec(ctx context.Context, s *step, parallel func(ph *phase) error) error {
 	switch s.kind {
 	case viewed:
 		// The memory is shared, and the shape is the slot's.
@@ -294,7 +296,7 @@ func (p *plan) exec(s *step, parallel func(ph *phase) error) error {
 				in[i] = p.slots[v].get()
 			}
 		}
-		out, err := s.node.Eval(in)
+		out, err := p.evals.run(ctx, s, in)
 		if err != nil {
 			return err
 		}
