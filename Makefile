@@ -88,7 +88,7 @@ bench-torch: ## one training step of ResNet-20 against PyTorch in turn, into doc
 
 CIFAR  ?= cifar-10-batches-bin
 BUDGET ?= 45m
-bench-train: ## ResNet-20 on CIFAR-10 from scratch in BUDGET, into docs/results/resnet20.md; CIFAR is the folder of the binary version
+bench-train: ## ResNet-20 on CIFAR-10 from scratch in BUDGET, into docs/results/resnet20-BUDGET.md; CIFAR is the folder of the binary version
 	THRIFTC_BENCH_TRAIN=$(abspath $(CIFAR)) THRIFTC_BENCH_BUDGET=$(BUDGET) $(GO) test -count=1 -run 'TestBenchTrain$$' -timeout 3h -v ./cmd/thriftc
 
 MODELS ?= models

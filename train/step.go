@@ -140,30 +140,6 @@ func (s *step) shrink(budget int64, log *slog.Logger) error {
 	return ir.Verify(s.graph)
 }
 
-// bind returns a copy of a model with batches of one size and static shapes.
-func bind(model *ir.Graph, scalars []*passes.TrainScalar, batch int, shapes [][]int) (*ir.Graph, error) {
-	c := model.Clone()
-	var all [][]int
-	data := 0
-	for i, v := range model.Inputs {
-		if slices.ContainsFunc(scalars, func(s *passes.TrainScalar) bool { return s.Input == v }) {
-			all = append(all, []int{})
-			continue
-		}
-		all = append(all, append([]int{batch}, shapes[data]...))
-		data++
-		// A model may be declared for one sample at a time and compute any number.
-		if t := &c.Inputs[i].Type; !t.Unranked && len(t.Dims) > 0 && t.Dims[0].Known() {
-			t.Dims = append([]ir.Dim{ir.Unknown}, t.Dims[1:]...)
-		}
-	}
-	g, err := ir.BindShapes(c, all)
-	if err != nil {
-		return nil, fmt.Errorf("the model does not compute batches of %d samples: %w", batch, err)
-	}
-	return g, nil
-}
-
 // value returns what stands for a value of the training's graph.
 func (b *stepBuilder) value(v *ir.Value) *ir.Value { return b.r.Graph().Value(v.Name) }
 

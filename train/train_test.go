@@ -325,6 +325,35 @@ func TestTeacher(t *testing.T) {
 	}
 }
 
+// TestFixedBatch: a model that is written for one sample at a time is trained
+// and evaluated in batches, and stays what it is.
+func TestFixedBatch(t *testing.T) {
+	const text = `
+graph "one" {
+  input %x: f32[1,1,8,8]
+  const %shape: i64[2] = [1, 64]
+  const %w: f32[64,3] = splat 0.01
+  const %b: f32[3] = splat 0
+  %flat = Reshape(%x, %shape)
+  %y = Gemm(%flat, %w, %b)
+  output %y
+}
+`
+	g, err := ir.Parse("one", text, ops.Table())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	tr, run := trainer(t, &log), job(g, 2)
+	out := mustTrain(t, tr, run)
+	if last := out.Curve[1]; last.Top1 == nil || last.Loss > 1.2 {
+		t.Errorf("%+v", last)
+	}
+	if x := g.Inputs[0].Type; x.Dims[0].N != 1 || g.Value("shape").Data.Int64s()[0] != 1 {
+		t.Errorf("the input is %v afterwards", x)
+	}
+}
+
 // TestHooks: Each is told what happens and may stop, scalars feed the graph,
 // penalties pull, limits hold, and the graph's own updates are carried out.
 func TestHooks(t *testing.T) {

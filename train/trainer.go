@@ -209,17 +209,6 @@ func list(x []int) string {
 	return s
 }
 
-// freeBatch returns a copy of a model whose inputs take any number of samples.
-func freeBatch(g *ir.Graph) *ir.Graph {
-	c := g.Clone()
-	for _, v := range c.Inputs {
-		if !v.Type.Unranked && len(v.Type.Dims) > 0 && v.Type.Dims[0].Known() {
-			v.Type.Dims = append([]ir.Dim{ir.Symbol("N")}, v.Type.Dims[1:]...)
-		}
-	}
-	return c
-}
-
 // Run returns the training of all weights of g as the recipe says.
 func (tr *Trainer) Run(name string, g *ir.Graph) *passes.TrainRun {
 	c := &tr.Recipe

@@ -15,7 +15,7 @@ import (
 
 // TestBenchTrain trains ResNet-20 on the CIFAR-10 that THRIFTC_BENCH_TRAIN
 // names, from scratch, within THRIFTC_BENCH_BUDGET, and writes
-// docs/results/resnet20.md with its curve. `make bench-train` runs it; with
+// docs/results/resnet20-BUDGET.md with its curve. `make bench-train` runs it; with
 // THRIFTC_BENCH_RESUME it goes on with the run before.
 func TestBenchTrain(t *testing.T) {
 	data, budget := os.Getenv("THRIFTC_BENCH_TRAIN"), os.Getenv("THRIFTC_BENCH_BUDGET")
@@ -59,6 +59,7 @@ func TestBenchTrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := curve[len(curve)-1]
+	name := "resnet20-" + budget
 	var page strings.Builder
 	fmt.Fprintf(&page, `# ResNet-20 on CIFAR-10, from scratch
 
@@ -69,12 +70,12 @@ func TestBenchTrain(t *testing.T) {
 
 With `+"`--epochs %g`"+` in place of the time budget the same weights come out, however fast the machine is.
 
-![Loss and accuracy over the epochs](resnet20.svg)
+![Loss and accuracy over the epochs](%s.svg)
 
 | epoch | loss | train %% (augmented) | test %% | learning rate | minutes |
 |---|---|---|---|---|---|
 `, 100**rep.After.Top1, rep.After.N, last.Epoch, last.Step, rep.WallSeconds/60, rep.Seed, rep.After.Parameters, budget,
-		strings.ReplaceAll(strings.ReplaceAll(rep.Command, " --resume=true", ""), data, "."), last.Epoch)
+		strings.ReplaceAll(strings.ReplaceAll(rep.Command, " --resume=true", ""), data, "."), last.Epoch, name)
 	for _, p := range curve {
 		fmt.Fprintf(&page, "| %.4g | %.4f | %.2f | %.2f | %.4f | %.1f |\n", p.Epoch, p.Loss, 100*p.Accuracy, 100**p.Eval, p.Rate, p.Seconds/60)
 	}
@@ -83,8 +84,8 @@ With `+"`--epochs %g`"+` in place of the time budget the same weights come out, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string][]byte{"resnet20.md": []byte(page.String()), "resnet20.svg": svg} {
-		if err := os.WriteFile(filepath.Join(results, name), text, 0o644); err != nil {
+	for file, text := range map[string][]byte{name + ".md": []byte(page.String()), name + ".svg": svg} {
+		if err := os.WriteFile(filepath.Join(results, file), text, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
