@@ -87,9 +87,9 @@ func (v isa) resample() {
 	}
 	rows, rowWeights, rowTaps := word(resampleRows), word(resampleRowWeights), word(resampleRowTaps)
 	add := func(weight reg.Register, to [2]reg.VecVirtual, load func(i int) reg.VecVirtual) {
-		w := v.do(VBROADCASTSD, Mem{Base: weight})
+		w := v.do(VBROADCASTSD, Mem{Base: weight})[0]
 		for i := range to {
-			p := v.do(VMULPD, load(i), w)
+			p := v.do(VMULPD, load(i), w)[0]
 			VADDPD(p, to[i], to[i])
 		}
 	}
@@ -97,7 +97,7 @@ func (v isa) resample() {
 	at := GP64()
 	MOVQ(Mem{Base: rows}, at)
 	add(rowWeights, column, func(i int) reg.VecVirtual {
-		return v.do(VCVTPS2PD, Mem{Base: from, Index: at, Scale: 1, Disp: 2 * v.lanes * i})
+		return v.do(VCVTPS2PD, Mem{Base: from, Index: at, Scale: 1, Disp: 2 * v.lanes * i})[0]
 	})
 	ADDQ(Imm(8), rows)
 	ADDQ(Imm(8), rowWeights)

@@ -76,7 +76,7 @@ func (s six) at(i, disp int) Mem {
 // a multiplication can take it from if its other factor is in a register.
 func (v isa) number(x float64) Op {
 	if v.lanes == 16 {
-		return v.c32(float32(x))
+		return v.c32(float32(x))[0]
 	}
 	return v.row32(float32(x))
 }
@@ -97,9 +97,9 @@ func (v isa) row32(x float32) Mem {
 	return m
 }
 
-func (v isa) load(m Op) reg.VecVirtual { return v.do(VMOVUPS, m) }
+func (v isa) load(m Op) reg.VecVirtual { return v.do(VMOVUPS, m)[0] }
 func (v isa) copy(x reg.VecVirtual) reg.VecVirtual {
-	return v.do(VMOVAPS, x)
+	return v.do(VMOVAPS, x)[0]
 }
 
 // winoIn writes Bᵀ·d·B. The 36 results are made in three passes over the
@@ -131,7 +131,7 @@ func (v isa) winoIn() {
 			near, far = pointB, pointA
 		}
 		if pass[0] == 0 {
-			q, p := v.c32(middle), v.c32(product)
+			q, p := v.c32(middle)[0], v.c32(product)[0]
 			for j := range 6 {
 				for i := range 2 {
 					y := v.load(d.at(4+i, 64*j))
@@ -141,7 +141,7 @@ func (v isa) winoIn() {
 				}
 			}
 		} else {
-			square, point := v.c32(float32(sq(far))), v.c32(float32(near))
+			square, point := v.c32(float32(sq(far)))[0], v.c32(float32(near))[0]
 			for j := range 6 {
 				even, odd := v.load(d.at(4, 64*j)), v.load(d.at(3, 64*j))
 				VFNMADD231PS(d.at(2, 64*j), square, even)
@@ -227,7 +227,7 @@ func (v isa) winoOut() {
 			if pass == 0 {
 				VADDPS(in.at(2, 0), x[1], x[1])
 				VADDPS(in.at(4, 0), x[3], x[3])
-				u[0][j] = v.do(VADDPS, x[3], x[1])
+				u[0][j] = v.do(VADDPS, x[3], x[1])[0]
 				VADDPS(in.at(0, 0), u[0][j], u[0][j])
 				u[1][j] = v.weighted(a*a, x[1], b*b, x[3])
 			} else {
@@ -244,10 +244,10 @@ func (v isa) winoOut() {
 			end := fmt.Sprint("row", r)
 			CMPQ(Mem{Base: t, Disp: winoRows}, Imm(uint64(r)))
 			JLE(LabelRef(end))
-			s1, s2 := v.do(VADDPS, c[2], c[1]), v.do(VADDPS, c[4], c[3])
-			d1, d2 := v.do(VSUBPS, c[2], c[1]), v.do(VSUBPS, c[4], c[3])
+			s1, s2 := v.do(VADDPS, c[2], c[1])[0], v.do(VADDPS, c[4], c[3])[0]
+			d1, d2 := v.do(VSUBPS, c[2], c[1])[0], v.do(VSUBPS, c[4], c[3])[0]
 			var z [4]reg.VecVirtual
-			z[0] = v.do(VADDPS, s2, s1)
+			z[0] = v.do(VADDPS, s2, s1)[0]
 			VADDPS(z[0], c[0], z[0])
 			z[1] = v.weighted(a, d1, b, d2)
 			z[2] = v.weighted(a*a, s1, b*b, s2)
@@ -268,7 +268,7 @@ func (v isa) winoOut() {
 
 // weighted returns q·y + (p·x), the inner product rounded.
 func (v isa) weighted(p float64, x reg.VecVirtual, q float64, y reg.VecVirtual) reg.VecVirtual {
-	z := v.do(VMULPS, v.number(p), x)
+	z := v.do(VMULPS, v.number(p), x)[0]
 	VFMADD231PS(v.number(q), y, z)
 	return z
 }
