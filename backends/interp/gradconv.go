@@ -49,8 +49,12 @@ func gradWeightUnit(x *executable, n *ir.Node) (unit, bool) {
 	c := &gradWeight{w, x.set}
 	halo := w.halo()
 	halo.block = simd.Block
+	name, work := "conv weight gradient", c.phases
+	if x.exact != nil && w.winogradWeightPays() {
+		name, work = "winograd weight gradient", c.winogradPhases
+	}
 	return unit{
-		node: n, name: "conv weight gradient", kind: computed, in: n.In, out: n.Out, make: c.phases,
+		node: n, name: name, kind: computed, in: n.In, out: n.Out, make: work,
 		arrange: func([]int) ([]want, want) { return []want{{layout: halo}, {layout: blocked}}, plain },
 	}, true
 }

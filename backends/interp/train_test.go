@@ -133,9 +133,16 @@ func TestPoolGradients(t *testing.T) {
 // Winograd's method with weights that are no constants, forward and back: the same bits for all
 // kernels and threads, and close to the operators' own order.
 func TestWinogradGradients(t *testing.T) {
-	b := newBuilder(t, 3)
-	x, w := b.data(3, 20, 14, 13), b.data(24, 20, 3, 3)
-	y := b.node("Conv", []*ir.Value{x, w}, "pads", []int{1, 1, 1, 1})
+	for seed, shape := range [][]int{{3, 20, 14, 13}, {17, 16, 8, 8}, {9, 40, 16, 17}, {1, 16, 12, 12}} {
+		winogradGradients(t, uint64(seed), shape, 24-4*seed)
+	}
+}
+
+func winogradGradients(t *testing.T, seed uint64, shape []int, oc int) {
+	b := newBuilder(t, seed)
+	x, w := b.data(shape...), b.data(oc, shape[1], 3, 3)
+	y := b.node("Conv", []*ir.Value{b.node("Relu", []*ir.Value{x}), w}, "pads", []int{1, 1, 1, 1})
+	y = b.node("Add", []*ir.Value{b.node("Conv", []*ir.Value{y, b.data(oc, oc, 3, 3)}, "pads", []int{1, 1, 1, 1}), y})
 	for _, v := range append(b.gradients(y), y) {
 		b.Output(v)
 	}
@@ -158,17 +165,21 @@ func TestWinogradGradients(t *testing.T) {
 		for _, s := range e.(*executable).plans[0].steps {
 			names[s.name]++
 		}
-		if names["winograd"] != 1 || names["winograd input gradient"] != 1 {
-			t.Fatalf("kernels are %v, want one of Winograd's each way", names)
+		if names["winograd"] != 2 || names["winograd input gradient"] != 2 || names["winograd weight gradient"] != 2 {
+			t.Fatalf("kernels are %v, want two of Winograd's each way", names)
 		}
 		if first == nil {
 			first = got
 		}
 		for j := range got {
 			sameBits(t, fmt.Sprint(s.Name, " output ", j), got[j].Float32s(), first[j].Float32s())
+			size := 0.0 // of an element, on average
+			for _, v := range want[j].Float32s() {
+				size += math.Abs(float64(v)) / float64(want[j].Len())
+			}
 			for k, v := range got[j].Float32s() {
-				if d := math.Abs(float64(v - want[j].Float32s()[k])); d > 2e-4 { // sums of about 200 products of size 1
-					t.Fatalf("output %d element %d is %v, the reference %v", j, k, v, want[j].Float32s()[k])
+				if d := math.Abs(float64(v - want[j].Float32s()[k])); d > 3e-5*size {
+					t.Fatalf("output %d element %d is %v, the reference %v; on average their size is %v", j, k, v, want[j].Float32s()[k], size)
 				}
 			}
 		}

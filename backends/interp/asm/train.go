@@ -53,6 +53,7 @@ func (v isa) train() {
 	v.lanesKernel("normSums", func(l *lanes) { l.normSums() })
 	v.lanesKernel("normRow", func(l *lanes) { l.normRow() })
 	v.mask()
+	v.winoGrad()
 }
 
 // outer writes the kernel that adds the products of a vector of w with n numbers of x, or
@@ -310,6 +311,76 @@ func (v isa) mask() {
 	DECQ(n)
 	JNZ(LabelRef("loop"))
 	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
+// winoGrad writes G'·d·G'ᵀ for tiles d of 4×4 gradients, one vector of channels: the polynomials of
+// degree 3 at the points of Winograd's convolution. As in winoIn two rows of G'·d are made at a time.
+func (v isa) winoGrad() {
+	TEXT("winoGrad"+v.name, NOSPLIT, "func(t *uint64)")
+	Pragma("noescape")
+	t := Load(Param("t"), GP64())
+	word := func(disp int) reg.GPVirtual {
+		r := GP64()
+		MOVQ(Mem{Base: t, Disp: disp}, r)
+		return r
+	}
+	x, row := word(winoX), word(winoRow)
+	d := sixOf(x, row)
+	base, step := word(winoV), word(winoStep)
+	n := word(winoTiles)
+	out := sixOf(GP64(), step)
+	wide := GP64() // six results
+	LEAQ(Mem{Base: out.three, Index: out.three, Scale: 1}, wide)
+	Label("loop")
+	for _, pass := range [][2]int{{1, 2}, {3, 4}, {0, 5}} {
+		var u [2][4]reg.VecVirtual
+		if pass[0] == 0 {
+			for j := range 4 {
+				u[0][j], u[1][j] = v.load(d.at(0, 64*j)), v.load(d.at(3, 64*j))
+			}
+		} else {
+			p := pointA
+			if pass[0] == 3 {
+				p = pointB
+			}
+			square, point := v.c32(float32(p*p)), v.c32(float32(p))
+			for j := range 4 {
+				even, odd := v.load(d.at(0, 64*j)), v.load(d.at(1, 64*j))
+				VFMADD231PS(d.at(2, 64*j), square, even)
+				VFMADD231PS(d.at(3, 64*j), square, odd)
+				y := v.copy(even)
+				VFMADD231PS(odd, point, y)
+				VFNMADD231PS(odd, point, even)
+				u[0][j], u[1][j] = y, even
+			}
+		}
+		for i, r := range pass {
+			MOVQ(base, out.base)
+			for range r {
+				ADDQ(wide, out.base)
+			}
+			c := u[i]
+			for k, p := range []float64{pointA, pointB} {
+				square, point := v.number(p*p), v.number(p)
+				even, odd := v.copy(c[0]), v.copy(c[1])
+				VFMADD231PS(square, c[2], even)
+				VFMADD231PS(square, c[3], odd)
+				y := v.copy(even)
+				VFMADD231PS(point, odd, y)
+				VMOVUPS(y, out.at(2*k+1, 0))
+				VFNMADD231PS(point, odd, even)
+				VMOVUPS(even, out.at(2*k+2, 0))
+			}
+			VMOVUPS(c[0], out.at(0, 0))
+			VMOVUPS(c[3], out.at(5, 0))
+		}
+	}
+	ADDQ(U32(4*64), x)
+	ADDQ(Imm(64), base)
+	DECQ(n)
+	JNZ(LabelRef("loop"))
 	VZEROUPPER()
 	RET()
 }

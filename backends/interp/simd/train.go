@@ -178,4 +178,5 @@ type trainKernels struct {
 	normSums, normRow func(t *uint64)    // of a Lanes
 	gradSums, gradRow [2]func(t *uint64) // without and with a mask
 	mask              func(n int, dst, x, m *float32)
+	winoGrad          func(t *uint64) // of a WinoIn
 }

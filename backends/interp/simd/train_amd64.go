@@ -7,6 +7,7 @@ var trainAVX2 = trainKernels{
 	gradSums: [2]func(*uint64){gradSumsAVX2, gradSumsMaskedAVX2},
 	gradRow:  [2]func(*uint64){gradRowAVX2, gradRowMaskedAVX2},
 	mask:     maskAVX2,
+	winoGrad: winoGradAVX2,
 }
 
 var trainAVX512 = trainKernels{
@@ -22,4 +23,5 @@ var trainAVX512 = trainKernels{
 	gradSums: [2]func(*uint64){gradSumsAVX512, gradSumsMaskedAVX512},
 	gradRow:  [2]func(*uint64){gradRowAVX512, gradRowMaskedAVX512},
 	mask:     maskAVX512,
+	winoGrad: winoGradAVX512,
 }

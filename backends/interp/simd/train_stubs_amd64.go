@@ -61,6 +61,9 @@ func normRowAVX2(t *uint64)
 func maskAVX2(n int, dst *float32, x *float32, m *float32)
 
 //go:noescape
+func winoGradAVX2(t *uint64)
+
+//go:noescape
 func outer1AVX512(t *uint64)
 
 //go:noescape
@@ -175,3 +178,6 @@ func normSumsAVX512(t *uint64)
 func normRowAVX512(t *uint64)
 
 func maskAVX512(n int, dst *float32, x *float32, m *float32)
+
+//go:noescape
+func winoGradAVX512(t *uint64)

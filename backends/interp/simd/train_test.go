@@ -111,3 +111,48 @@ func TestBits(t *testing.T) {
 		}
 	}
 }
+
+// TestWinoGrad checks, in portable Go, that the transforms give the gradient of a kernel, and that
+// every other set gives the same bits.
+func TestWinoGrad(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	const tiles, width = 3, 4*3 + 2
+	for trial := range 20 {
+		x, e := floats(r, 6*width*Block), floats(r, 4*width*Block)
+		step := 64 * (tiles + trial%2)
+		in := &WinoIn{X: at(x), Row: 64 * width, Tiles: tiles, Step: step}
+		v := make([]float32, WinoResults*(tiles+1)*Block)
+		in.V = at(v)
+		Portable.WinoIn(in)
+		var first []float32
+		for _, s := range All() {
+			d := make([]float32, len(v))
+			s.WinoGrad(&WinoIn{X: at(e), V: at(d), Row: 64 * width, Tiles: tiles, Step: step})
+			if first == nil {
+				first = d
+			}
+			sameBits(t, s.Name, d, first)
+		}
+		for l := range Block { // input channel l and output channel 15 − l
+			var m [WinoResults]float32
+			for i := range m {
+				for n := range tiles {
+					m[i] += v[i*step/4+n*Block+l] * first[i*step/4+n*Block+Block-1-l]
+				}
+			}
+			var g [9]float32
+			WinoKernelGrad(g[:], &m)
+			for k, got := range g {
+				want := 0.0
+				for i := range 4 {
+					for j := range 4 * tiles {
+						want += float64(e[(i*width+j)*Block+Block-1-l]) * float64(x[((i+k/3)*width+j+k%3)*Block+l])
+					}
+				}
+				if d := math.Abs(float64(got) - want); d > 2e-4 {
+					t.Fatalf("trial %d, channel %d: %v for tap %d, want %v", trial, l, got, k, want)
+				}
+			}
+		}
+	}
+}
