@@ -1,6 +1,7 @@
 package interp
 
 import (
+	"encoding/binary"
 	"unsafe"
 
 	"thriftc/backends/interp/simd"
@@ -38,7 +39,8 @@ type view struct {
 	origin            int
 	size              int // elements, with the halo
 	elem              tensor.Elem
-	bytes             int // of an element
+	bytes             int  // of an element
+	edged             bool // it has a halo
 	shape             []int
 	base              unsafe.Pointer // of the memory; set while a run may use it
 	data              []float32      // the same memory, if the elements are f32
@@ -46,7 +48,7 @@ type view struct {
 
 // newView returns the view of a value of some shape: dimension 1 is channels, the last is w.
 func newView(shape []int, elem tensor.Elem, l layout) *view {
-	v := &view{layout: l, n: 1, c: 1, h: 1, w: 1, elem: elem, bytes: elem.ContainerBytes(), shape: shape}
+	v := &view{layout: l, n: 1, c: 1, h: 1, w: 1, elem: elem, bytes: elem.ContainerBytes(), edged: l.halo(), shape: shape}
 	switch rank := len(shape); {
 	case rank == 1:
 		v.w = shape[0]
@@ -117,7 +119,7 @@ func (v *view) bindTensor(t *tensor.Tensor) {
 // clearHalo zeroes the halo beside rows y0 to y1 of a group, and that above and
 // below them where the plane ends.
 func (v *view) clearHalo(n, g, y0, y1 int) {
-	if !v.halo() {
+	if !v.edged {
 		return
 	}
 	if v.bytes == 1 {
@@ -159,6 +161,22 @@ func set[T float32 | uint8](data []T, x T) {
 	for x == 0 && len(data) >= simd.Block { // quicker than clear for so few
 		*(*[simd.Block]T)(data) = [simd.Block]T{}
 		data = data[simd.Block:]
+	}
+	if b, ok := any(data).([]uint8); ok {
+		setBytes(b, uint8(x))
+		return
+	}
+	for i := range data {
+		data[i] = x
+	}
+}
+
+// setBytes makes all elements x.
+func setBytes(data []uint8, x uint8) {
+	eight := uint64(x) * 0x0101010101010101
+	for len(data) >= 8 {
+		binary.LittleEndian.PutUint64(data, eight)
+		data = data[8:]
 	}
 	for i := range data {
 		data[i] = x
