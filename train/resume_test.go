@@ -153,7 +153,7 @@ func TestCheckpoints(t *testing.T) {
 			os.RemoveAll(tr.Dir)
 		}
 	}
-	if _, err := tr.Train(context.Background(), run); err == nil || !strings.Contains(err.Error(), "the checkpoint cannot be written") || !strings.Contains(log.String(), "training goes on") {
+	if _, err := tr.Train(context.Background(), run); err != nil || !strings.Contains(log.String(), "the checkpoint cannot be written") || !strings.Contains(log.String(), "training goes on") || !strings.Contains(log.String(), "the result is there all the same") {
 		t.Errorf("%v, %s", err, log.String())
 	}
 	// A file where the folder should be.
