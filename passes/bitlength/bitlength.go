@@ -38,8 +38,8 @@ func New() *Bitlength {
 	return &Bitlength{
 		Gamma: -1, Lambda: lambdaEqual, Granularity: perLayer, ActGranularity: perLayer, GroupSize: 16,
 		MinBits: 2, MaxBits: 8, InputBits: 8, ResidualBits: 8,
-		WeightRange: rangeMinMax, ActRange: rangeLearned, Freeze: freezeCeil,
-		Learn: 0.5, Rate: 0.02, BitsRate: 0.1, RangeRate: 0.002, WeightDecay: 1e-4, MaxDrop: -1,
+		WeightRange: rangeLearned, ActRange: rangeLearned, Freeze: freezeCeil,
+		Learn: 0.5, Rate: 0.02, BitsRate: 0.1, RangeRate: 0.01, WeightDecay: 1e-4, MaxDrop: -1,
 	}
 }
 
@@ -64,7 +64,7 @@ type Bitlength struct {
 	InputBits    int `help:"bits of the network's input, which are not learned"`
 	ResidualBits int `help:"bits of the operands of additions and average pools, which are not learned; 0 leaves them in float"`
 
-	WeightRange string   `help:"range of weights: minmax (as the weights are) or learned"`
+	WeightRange string   `help:"range of weights: learned, or minmax (their largest magnitude at every step, as in the paper)"`
 	ActRange    string   `help:"range of activations: learned, or ema (running mean of the largest of a batch)"`
 	PerTensor   bool     `help:"one range for each weight tensor instead of one for each output channel"`
 	Pow2        bool     `help:"scales are powers of two; batch norms must be folded before (foldbn)"`

@@ -37,7 +37,7 @@ func (evaluation) Close() {}
 // widths, whatever the options, but for the rounding of scales and biases.
 func TestFinished(t *testing.T) {
 	for _, options := range []string{
-		"uniform=8", "uniform=4", "uniform=2", "uniform=4,weight-range=learned", "uniform=5,act-range=ema", "uniform=4,per-tensor",
+		"uniform=8", "uniform=4", "uniform=2", "uniform=4,weight-range=minmax", "uniform=5,act-range=ema", "uniform=4,per-tensor",
 		"uniform=4,residual-bits=0", "uniform=3,granularity=channel,act-granularity=channel", "uniform=4,granularity=group,group-size=2,act-granularity=group",
 		"uniform=6,granularity=network,act-granularity=network",
 	} {

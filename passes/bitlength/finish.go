@@ -27,6 +27,7 @@ type finisher struct {
 	r   *ir.Rewriter
 	val map[string]*ir.Value // of the graph that is changed, by the name in m.g
 
+	stored map[*ir.Value]*ir.Value // values of m.g to what their quantiser of fixed width makes of them
 	sites  map[ir.Use]*site
 	scales map[*passes.Layer]float32 // of the input of each layer, where it has one
 }
@@ -59,7 +60,7 @@ func (m *model) finish(g *ir.Graph, w widths, get func(*ir.Value) *tensor.Tensor
 	trained := m.trained()
 	f := &finisher{
 		m: m, w: w, r: ir.NewRewriter(g), val: map[string]*ir.Value{},
-		sites: map[ir.Use]*site{}, scales: map[*passes.Layer]float32{},
+		stored: map[*ir.Value]*ir.Value{}, sites: map[ir.Use]*site{}, scales: map[*passes.Layer]float32{},
 		get: func(v *ir.Value) *tensor.Tensor {
 			if !trained[v] {
 				return v.Data
@@ -163,24 +164,30 @@ func (f *finisher) activations(q *quantiser, bits []float64) error {
 		old := edge.Node.In[edge.Index]
 		if done[old] == nil {
 			v := f.of(old)
+			name := v.Name
+			if f.stored[old] != nil {
+				v = f.stored[old]
+			}
 			at := f.r
 			if v.Def != nil {
 				at = f.r.After(v.Def)
 			} else {
 				at = f.r.Before(f.r.Graph().Nodes[0])
 			}
-			b := &builder{r: at, prefix: v.Name}
+			b := &builder{r: at, prefix: name}
 			x := v
 			if slices.Min(bits) < most { // channels with fewer bits end earlier
 				x = b.add("Min", "_below", nil, x, f.r.Const(name+"_greatest", tensor.Of(wide(limits[1]), shape...)))
 				x = b.add("Max", "_above", nil, x, f.r.Const(name+"_least", tensor.Of(wide(limits[0]), shape...)))
 			}
 			if b.err == nil {
-				n, err := at.Add("thriftc.Quant", v.Name+"_quantizer", ir.MakeAttrs("signed", q.signed), append([]*ir.Value{x}, in[1:]...), v.Name+"_quantized")
+				n, err := at.Add("thriftc.Quant", name+"_quantizer", ir.MakeAttrs("signed", q.signed), append([]*ir.Value{x}, in[1:]...), name+"_quantized")
 				if err != nil {
 					return err
 				}
-				done[old] = n.Out[0]
+				if done[old] = n.Out[0]; q.site.fixed {
+					f.stored[old] = n.Out[0]
+				}
 			}
 			if b.err != nil {
 				return b.err

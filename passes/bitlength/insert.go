@@ -20,7 +20,8 @@ type model struct {
 	val     map[*ir.Value]*ir.Value // of g to that of t
 	units   []*unit
 	sites   []*site
-	quants  []*quantiser // weights in order of the units, then activations in order of the sites
+	quants  []*quantiser            // weights in order of the units, then activations: sites of fixed width first
+	stored8 map[*ir.Value]*ir.Value // values of g to what their quantiser of fixed width makes of them in t
 	skipped []skip
 
 	params  []passes.TrainParam
@@ -55,7 +56,7 @@ func (q *quantiser) layers() []*passes.Layer {
 // insert makes the copy for training: BitQuant on all weights and activations,
 // the regulariser, and the list of what is trained. restored says that the graph came with its batch norms folded.
 func (o *Bitlength) insert(c *passes.Context, g *ir.Graph, restored bool) (*model, error) {
-	m := &model{o: o, g: g.Clone()}
+	m := &model{o: o, g: g.Clone(), stored8: map[*ir.Value]*ir.Value{}}
 	g = m.g
 	m.units, m.skipped = o.unitsOf(g)
 	if len(m.units) == 0 {
@@ -78,9 +79,13 @@ func (o *Bitlength) insert(c *passes.Context, g *ir.Graph, restored bool) (*mode
 			return nil, err
 		}
 	}
-	for i, s := range m.sites {
-		if err := m.activations(s, ranges[i]); err != nil {
-			return nil, err
+	for _, fixed := range []bool{true, false} {
+		for i, s := range m.sites {
+			if s.fixed == fixed {
+				if err := m.activations(s, ranges[i]); err != nil {
+					return nil, err
+				}
+			}
 		}
 	}
 	if err := m.costs(); err != nil {
@@ -345,8 +350,15 @@ func (m *model) activations(s *site, at span) error {
 		q.hi = hi
 	}
 	for _, v := range values {
-		b := &builder{r: m.after(v), prefix: v.Name}
-		y := m.bitQuant(b, q, m.val[v], 1, hi, false)
+		x := m.val[v]
+		if m.stored8[v] != nil { // what is in memory is read once more with the layer's width
+			x = m.stored8[v]
+		}
+		b := &builder{r: m.after(x), prefix: v.Name}
+		y := m.bitQuant(b, q, x, 1, hi, false)
+		if s.fixed {
+			m.stored8[v] = y
+		}
 		if b.err == nil && !learned {
 			b.r.SetAttr(q.node, "fixed_range", 1)
 		}
@@ -410,11 +422,11 @@ func elements(t ir.Type) int64 {
 	return n
 }
 
-// after returns a rewriter of t behind what computes v, a value of g.
+// after returns a rewriter of t behind what computes v.
 func (m *model) after(v *ir.Value) *ir.Rewriter {
 	r := ir.NewRewriter(m.t)
-	if def := m.val[v].Def; def != nil {
-		return r.After(def)
+	if v.Def != nil {
+		return r.After(v.Def)
 	}
 	return r.Before(m.t.Nodes[0])
 }
