@@ -284,10 +284,14 @@ func (r *run) loop(ctx context.Context) error {
 		err = r.finish(ctx)
 	}
 	if ctx.Err() != nil {
-		if r.Step == last {
-			return ctx.Err()
+		err = nil
+		if r.Step != last {
+			err = r.save()
 		}
-		return errors.Join(ctx.Err(), r.save())
+		if r.tr.Dir != "" && err == nil {
+			r.tr.Log.Info(fmt.Sprintf("interrupted after step %d of %d; --resume goes on from there", r.Step, r.Steps))
+		}
+		return errors.Join(ctx.Err(), err)
 	}
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -270,9 +269,6 @@ func runTrain(c *cobra.Command, model string, o *trainOptions) error {
 	done, err := tr.Train(c.Context(), run)
 	bar.Clear()
 	if err != nil {
-		if errors.Is(err, context.Canceled) && lines.begun() {
-			log.Info("interrupted; the same command with --resume goes on from the last checkpoint")
-		}
 		return err
 	}
 	rec.Train.Epochs = done.Epochs

@@ -88,7 +88,7 @@ func TestTrainKilled(t *testing.T) {
 	if err := c.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Wait(); c.ProcessState.ExitCode() != exitCancelled || !strings.Contains(fmt.Sprint(c.Stderr), "thriftc: cancelled") {
+	if err := c.Wait(); c.ProcessState.ExitCode() != exitCancelled || !strings.Contains(fmt.Sprint(c.Stderr), "thriftc: cancelled") || !strings.Contains(fmt.Sprint(c.Stderr), "--resume goes on from there") {
 		t.Errorf("interrupted: %v\n%s", err, c.Stderr)
 	}
 	c = command("interrupted")

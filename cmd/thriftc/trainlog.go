@@ -26,8 +26,6 @@ type trainLog struct {
 	printed int
 }
 
-func (l *trainLog) begun() bool { return len(l.points) > 0 }
-
 // point writes the log as it stands and prints what is new.
 func (l *trainLog) point(_ string, curve []train.Point) {
 	l.points = curve
