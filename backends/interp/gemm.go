@@ -20,18 +20,33 @@ type gemm struct {
 	late           bool      // C is computed: a row, and the last input
 }
 
-// packColumns writes block b of the columns of the k×n matrix from, or of the transpose of the n×k matrix from.
-func (g *gemm) packColumns(dst, from []float32, b int) {
-	dst = dst[b*g.k*simd.Block:]
+// packRows is how many rows of the right operand are packed at once: few, so
+// that they stay in the cache while the blocks of their columns are written.
+const packRows = 8
+
+// packTasks returns into how many tasks the packing of an item is split.
+func (g *gemm) packTasks() int {
 	if g.transB {
-		packBlock(dst, from, b*simd.Block, g.n, g.k)
+		return blocksOf(g.n)
+	}
+	return (g.k + packRows - 1) / packRows
+}
+
+// pack does task i of writing the k×n matrix from, or the transpose of the n×k matrix
+// from, as blocks of 16 columns.
+func (g *gemm) pack(dst, from []float32, i int) {
+	if g.transB {
+		packBlock(dst[i*g.k*simd.Block:], from, i*simd.Block, g.n, g.k)
 		return
 	}
-	cols := min(simd.Block, g.n-b*simd.Block)
-	for t := range g.k {
-		row := dst[t*simd.Block:][:simd.Block]
-		copy(row, from[t*g.n+b*simd.Block:][:cols])
-		clear(row[cols:])
+	t0, t1 := i*packRows, min((i+1)*packRows, g.k)
+	for b := range blocksOf(g.n) {
+		cols := min(simd.Block, g.n-b*simd.Block)
+		for t := t0; t < t1; t++ {
+			row := dst[(b*g.k+t)*simd.Block:][:simd.Block]
+			copy(row, from[t*g.n+b*simd.Block:][:cols])
+			clear(row[cols:])
+		}
 	}
 }
 
@@ -47,8 +62,8 @@ func (g *gemm) phases(in []*view, out *view, stages []stage, others []*view, s *
 	if t := g.right.Data; t != nil && g.shared {
 		weights.bind(packed(g.x, t, fmt.Sprint("gemm", g.k, g.n, g.transB), func() []float32 {
 			dst := make([]float32, size)
-			for b := range blocks {
-				g.packColumns(dst, t.Float32s(), b)
+			for i := range g.packTasks() {
+				g.pack(dst, t.Float32s(), i)
 			}
 			return dst
 		}))
@@ -58,9 +73,10 @@ func (g *gemm) phases(in []*view, out *view, stages []stage, others []*view, s *
 			items = 1
 		}
 		weights = s.temp([]int{items * size}, planar)
-		phases = append(phases, phase{items * blocks, func(_ *worker, i int) {
-			item, b := i/blocks, i%blocks
-			g.packColumns(weights.data[item*size:], in[1].all()[item*g.k*g.n:], b)
+		tasks := g.packTasks()
+		phases = append(phases, phase{items * tasks, func(_ *worker, i int) {
+			item := i / tasks
+			g.pack(weights.data[item*size:], in[1].all()[item*g.k*g.n:], i%tasks)
 		}})
 	}
 	p := &product{tile: floatTile(g.x.set), weights: weights, images: g.items, mode: byLine}

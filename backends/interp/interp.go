@@ -69,6 +69,9 @@ func (engine) Compile(ctx context.Context, g *ir.Graph, o backends.Options) (bac
 // maxPlans bounds the plans that an executable keeps: one per set of input shapes.
 const maxPlans = 8
 
+// maxArena bounds the arena, in floats: a small file can describe large results.
+const maxArena = 4 << 30
+
 type executable struct {
 	graph   *ir.Graph // constant nodes already evaluated
 	state   *state
@@ -117,6 +120,9 @@ func (x *executable) perform(ctx context.Context, in, out []*tensor.Tensor, spen
 	p, err := x.plan(ctx, in)
 	if err != nil {
 		return nil, err
+	}
+	if p.arenaLen > maxArena {
+		return nil, fmt.Errorf("the results between nodes: %w: they take %.1f GB, the limit is %d", tensor.ErrTooLarge, 4e-9*float64(p.arenaLen), 4*maxArena>>30)
 	}
 	if len(x.arena) < p.arenaLen {
 		x.arena = make([]float32, p.arenaLen, p.arenaLen+slack)
