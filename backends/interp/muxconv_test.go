@@ -188,3 +188,40 @@ func BenchmarkSkip(b *testing.B) {
 		x.Close()
 	}
 }
+
+// TestMuxAllocates: convolutions of one weight per slice and shifts allocate nothing once they have run.
+func TestMuxAllocates(t *testing.T) {
+	b := newBuilder(t, 1)
+	v := b.node("thriftc.MuxConv", []*ir.Value{b.data(2, 20, 16, 16), b.weights(40, 20), b.places(9, 40, 20)}, "kernel_shape", []int{3, 3}, "pads", []int{1, 1, 1, 1}, "strides", []int{2, 2})
+	v = b.node("thriftc.Shift", []*ir.Value{v, b.places(9, 40)}, "kernel_shape", []int{3, 3}, "pads", []int{1, 1, 1, 1})
+	v = b.node("Conv", []*ir.Value{v, b.weights(20, 40, 1, 1)})
+	bytes := &byteBuilder{b, map[*ir.Value]int64{}}
+	scale, zero := b.Float("s", 0.02), b.Const("z", tensor.Scalar(uint8(7)))
+	v = b.node("QuantizeLinear", []*ir.Value{v, scale, zero})
+	bytes.zeros[v] = 7
+	v = bytes.mux(v)
+	v = b.node("DequantizeLinear", []*ir.Value{v, scale, bytes.zeroOf(v)})
+	b.Output(v)
+	for _, threads := range []int{1, 2} {
+		x, err := New().Compile(t.Context(), b.Graph(), backends.Options{Threads: threads})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := x.Run(t.Context(), b.in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run := func() {
+			if err := x.RunInto(t.Context(), b.in, out); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 20 { // until every thread has its memory
+			run()
+		}
+		if n := testing.AllocsPerRun(10, run); n != 0 {
+			t.Errorf("%d threads: %v allocations a run", threads, n)
+		}
+		x.Close()
+	}
+}

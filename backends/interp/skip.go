@@ -20,9 +20,18 @@ func (w *window) usedTaps(t []float32) (used [][]bool, part float64) {
 	if w.groups != 1 || w.places != nil {
 		return nil, 1
 	}
+	const worth = 0.9
 	_, rows, k := w.weightRows()
-	used = make([][]bool, blocksOf(rows))
-	count := 0
+	count, all := 0, k*blocksOf(rows)
+	for o := 0; o < rows; o += simd.Block { // the first of each block says quickly that there is no hope
+		for _, v := range t[o*k:][:k] {
+			count += b2i(v != 0)
+		}
+	}
+	if float64(count) >= worth*float64(all) {
+		return nil, 1
+	}
+	used, count = make([][]bool, blocksOf(rows)), 0
 	for b := range used {
 		used[b] = make([]bool, k)
 		for o := b * simd.Block; o < min((b+1)*simd.Block, rows); o++ {
@@ -34,8 +43,7 @@ func (w *window) usedTaps(t []float32) (used [][]bool, part float64) {
 			count += b2i(u)
 		}
 	}
-	const worth = 0.9
-	if part = float64(count) / float64(max(1, k*len(used))); part > worth {
+	if part = float64(count) / float64(max(1, all)); part > worth {
 		return nil, 1
 	}
 	return used, part
