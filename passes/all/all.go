@@ -9,6 +9,7 @@ import (
 	"thriftc/passes/bnstats"
 	"thriftc/passes/canonicalize"
 	"thriftc/passes/dce"
+	"thriftc/passes/deadchannels"
 	"thriftc/passes/equalize"
 	"thriftc/passes/fold"
 	"thriftc/passes/foldbn"
@@ -23,6 +24,7 @@ var Table = &passes.Table{
 	Passes: []passes.Info{
 		fold.Info,
 		dce.Info,
+		deadchannels.Info,
 		canonicalize.Info,
 		bnstats.Info,
 		foldbn.Info,
@@ -46,6 +48,8 @@ var Table = &passes.Table{
 		{Before: "equalize", After: "bitlength", Reason: "integers cannot be rescaled"},
 		{Before: "equalize", After: "quantize", Reason: "integers cannot be rescaled"},
 		{Before: "quantize", After: "lowerint", Reason: "integers come from what quantisers round to"},
+		{Before: "foldbn", After: "dead-channels", Reason: "a channel is seen to be zero once its batch norm is in the bias"},
+		{Before: "dead-channels", After: "quantize", Reason: "channels are removed from float weights"},
 		{Before: "foldbn", After: "muxify", Reason: "batch normalisation is folded into convolutions that are not yet thriftc.MuxConv"},
 		{Before: "quantize", After: "muxify", Reason: "weights are quantised in dense convolutions"},
 		{Before: "lowerint", After: "muxify", Reason: "integers come from dense convolutions; muxify finds one weight per slice there too"},

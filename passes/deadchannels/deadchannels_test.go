@@ -1,0 +1,14 @@
+package deadchannels
+
+import (
+	"testing"
+
+	"thriftc/passes"
+	"thriftc/passes/passtest"
+)
+
+func Test(t *testing.T) { passtest.Golden(t, Info) }
+
+func TestRandom(t *testing.T) {
+	passtest.Random(t, &passes.Table{Passes: []passes.Info{Info}}, "dead-channels", 100)
+}
