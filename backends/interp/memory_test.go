@@ -105,7 +105,7 @@ func TestArenaPeak(t *testing.T) {
 // A graph of a few bytes whose results would take more memory than there is.
 func TestArenaLimit(t *testing.T) {
 	b := newBuilder(t, 1)
-	v := b.node("Conv", []*ir.Value{b.data(9, 1, 1000, 1), b.weights(1, 1, 1, 1)}, "pads", []int{0, 0, 0, 50000})
+	v := b.node("Conv", []*ir.Value{b.data(1, 1, 1000, 1), b.weights(100, 1, 1, 1)}, "pads", []int{0, 0, 0, 50000})
 	b.Output(b.node("Relu", []*ir.Value{b.node("GlobalAveragePool", []*ir.Value{v})}))
 	if _, err := compile(t, b.Graph(), 1).Run(t.Context(), b.in); !errors.Is(err, tensor.ErrTooLarge) {
 		t.Errorf("error %v", err)
