@@ -37,7 +37,8 @@ func gradWindow(n *ir.Node, x, dy *ir.Value) (*window, bool) {
 // gradWeight is ConvGradWeight.
 type gradWeight struct {
 	*window
-	set *simd.Set
+	set     *simd.Set
+	threads int
 }
 
 // gradWeightUnit computes ConvGradWeight, in blocks of channels.
@@ -46,7 +47,7 @@ func gradWeightUnit(x *executable, n *ir.Node) (unit, bool) {
 	if !ok {
 		return unit{}, false
 	}
-	c := &gradWeight{w, x.set}
+	c := &gradWeight{w, x.set, x.pool.workers}
 	halo := w.halo()
 	halo.block = simd.Block
 	name, work := "conv weight gradient", c.phases
@@ -65,7 +66,8 @@ const outerRows = 4
 
 // phases implements unit.make. For each group of images, block of output channels and block
 // of input channels a task adds up a tile for each tap, one vector of output channels for each
-// input channel; then the groups' tiles are added in order.
+// input channel; then the groups' tiles are added in order. Where there are pairs of
+// blocks enough for the threads, a task takes all groups of a pair.
 func (c *gradWeight) phases(in, out []*view, s *step) []phase {
 	x, dy, dw := in[0], in[1], out[0]
 	taps := c.kh * c.kw
@@ -74,27 +76,18 @@ func (c *gradWeight) phases(in, out []*view, s *step) []phase {
 	if c.depthwise() {
 		cb, per = 1, 1
 	}
-	tile := per * simd.Block
-	size := mb * cb * taps * tile
-	parts := s.temp([]int{imageGroups * size}, planar)
-	collect := phase{imageGroups * mb * cb, func(w *worker, i int) {
-		g, b := i/(mb*cb), i%(mb*cb)
-		dst := parts.data[g*size+b*taps*tile:][:taps*tile]
+	size := taps * per * simd.Block // of a pair of blocks
+	group := func(w *worker, dst []float32, g, b int) {
 		clear(dst)
-		lo, hi := g*c.n/imageGroups, (g+1)*c.n/imageGroups
-		for n := lo; n < hi; n++ {
+		for n := g * c.n / imageGroups; n < (g+1)*c.n/imageGroups; n++ {
 			if c.depthwise() {
 				c.addLanes(w, dst, x, dy, n, b)
 			} else {
 				c.add(w, dst, x, dy, n, b/cb, b%cb)
 			}
 		}
-	}}
-	join := phase{mb * cb, func(w *worker, b int) {
-		acc := parts.data[b*taps*tile:][:taps*tile]
-		for g := 1; g < imageGroups; g++ {
-			c.set.Add(acc, acc, parts.data[g*size+b*taps*tile:][:taps*tile])
-		}
+	}
+	spread := func(acc []float32, b int) {
 		m0, c0 := b/cb*simd.Block, b%cb*per
 		icg := c.ic / c.groups
 		for t := range taps {
@@ -105,8 +98,31 @@ func (c *gradWeight) phases(in, out []*view, s *step) []phase {
 				}
 			}
 		}
-	}}
-	return []phase{collect, join}
+	}
+	if mb*cb >= 4*c.threads {
+		return []phase{{mb * cb, func(w *worker, b int) {
+			scratch := w.temp(2 * size)
+			acc, part := scratch[:size], scratch[size:][:size]
+			group(w, acc, 0, b)
+			for g := 1; g < imageGroups; g++ {
+				group(w, part, g, b)
+				c.set.Add(acc, acc, part)
+			}
+			spread(acc, b)
+		}}}
+	}
+	parts := s.temp([]int{imageGroups * mb * cb * size}, planar)
+	at := func(g, b int) []float32 { return parts.data[(g*mb*cb+b)*size:][:size] }
+	return []phase{
+		{imageGroups * mb * cb, func(w *worker, i int) { group(w, at(i/(mb*cb), i%(mb*cb)), i/(mb*cb), i%(mb*cb)) }},
+		{mb * cb, func(w *worker, b int) {
+			acc := at(0, b)
+			for g := 1; g < imageGroups; g++ {
+				c.set.Add(acc, acc, at(g, b))
+			}
+			spread(acc, b)
+		}},
+	}
 }
 
 // add adds the products of an image.
@@ -328,132 +344,4 @@ func (c *gradInput) pack(p *gradPhase, dst, from []float32, b int) {
 			}
 		}
 	}
-}
-
-// averageGradSource is AveragePoolGrad, in blocks of channels.
-func averageGradSource(x *executable, n *ir.Node) (source, bool) {
-	g, ok := poolGradWindow(n, n.In[0])
-	if !ok {
-		return source{}, false
-	}
-	withPad := n.Int("count_include_pad") != 0
-	return poolGradSource(n.In, g, func(dx, dy *view, _ *view, n, g int, w *ops.Window) {
-		for oy := range w.Out[0] {
-			y0, y1, fromY, inY := span(w, 0, oy)
-			for ox := range w.Out[1] {
-				x0, x1, fromX, inX := span(w, 1, ox)
-				count := (y1 - y0) * (x1 - x0)
-				if withPad {
-					count = inY * inX
-				}
-				var v [simd.Block]float32
-				for l, d := range vectorOf(dy, n, g, oy, ox) {
-					v[l] = d / float32(max(count, 1))
-				}
-				for i := y0; i < y1; i++ {
-					for j := x0; j < x1; j++ {
-						to := vectorOf(dx, n, g, fromY+i*w.Dilation[0], fromX+j*w.Dilation[1])
-						for l := range to {
-							to[l] += v[l]
-						}
-					}
-				}
-			}
-		}
-	}), true
-}
-
-// maxGradSource is MaxPoolGrad, in blocks of channels.
-func maxGradSource(x *executable, n *ir.Node) (source, bool) {
-	g, ok := poolGradWindow(n, n.In[0])
-	if !ok {
-		return source{}, false
-	}
-	return poolGradSource(n.In, g, func(dx, dy, x *view, n, g int, w *ops.Window) {
-		for oy := range w.Out[0] {
-			y0, y1, fromY, _ := span(w, 0, oy)
-			for ox := range w.Out[1] {
-				x0, x1, fromX, _ := span(w, 1, ox)
-				var best [simd.Block]float32
-				var at [simd.Block]int
-				first := true
-				for i := y0; i < y1; i++ {
-					for j := x0; j < x1; j++ {
-						py, px := fromY+i*w.Dilation[0], fromX+j*w.Dilation[1]
-						for l, v := range vectorOf(x, n, g, py, px) {
-							if first || v > best[l] {
-								best[l], at[l] = v, dx.at(n, g, py)+px*simd.Block+l
-							}
-						}
-						first = false
-					}
-				}
-				if first {
-					continue
-				}
-				for l, d := range vectorOf(dy, n, g, oy, ox) {
-					dx.data[at[l]] += d
-				}
-			}
-		}
-	}), true
-}
-
-// poolGradWindow returns the geometry of the gradient of a pooling with two spatial dimensions.
-func poolGradWindow(n *ir.Node, dy *ir.Value) (*ops.Window, bool) {
-	if !staticOuts(n) || n.Out[0].Type.Rank() != 4 || dy.Type.Elem != tensor.F32 {
-		return nil, false
-	}
-	g, err := ops.WindowOf(n)
-	return g, err == nil
-}
-
-// poolGradSource computes the gradient of a pooling plane by plane.
-func poolGradSource(in []*ir.Value, g *ops.Window, plane func(dx, dy, x *view, n, g int, w *ops.Window)) source {
-	return source{
-		in: in, name: "pool gradient",
-		arrange: func(lies []int) ([]want, want) {
-			wants := make([]want, len(in))
-			for i := range wants {
-				wants[i] = want{layout: blocked}
-			}
-			return wants, want{layout: blocked}
-		},
-		make: func(in []*view, out *view, stages []stage, others []*view, _ *step) []phase {
-			after := bind(stages, inBlock, others)
-			return []phase{{out.n * out.groups(), func(w *worker, i int) {
-				n, c := i/out.groups(), i%out.groups()
-				for y := range out.h {
-					clear(out.line(n, c, y))
-				}
-				plane(out, in[0], in[len(in)-1], n, c, g)
-				for y := range out.h {
-					finish(w, after, out, n, c, y, 0, out.w*out.block)
-				}
-				out.clearHalo(n, c, 0, out.h)
-			}}}
-		},
-	}
-}
-
-// vectorOf returns the channels of a pixel.
-func vectorOf(v *view, n, g, y, x int) []float32 {
-	return v.data[v.at(n, g, y)+x*simd.Block:][:simd.Block]
-}
-
-// span returns the taps of a window along a dimension that lie in the input, where tap 0 lies,
-// and how many taps lie in the padded input.
-func span(w *ops.Window, dim, at int) (lo, hi, from, padded int) {
-	from = at*w.Stride[dim] - w.PadLo[dim]
-	d := w.Dilation[dim]
-	inside := func(end int) int {
-		if end <= from {
-			return 0
-		}
-		return min(w.Kernel[dim], (end-1-from)/d+1)
-	}
-	if from < 0 {
-		lo = min((-from+d-1)/d, w.Kernel[dim])
-	}
-	return lo, max(lo, inside(w.In[dim])), from, inside(w.In[dim] + w.PadHi[dim])
 }

@@ -20,9 +20,13 @@ type normTrain struct {
 	masked  bool
 }
 
-// staticOuts reports whether all inputs and outputs are f32 of known shape, and the
-// first output has channels.
+// staticOuts is staticF32 for nodes whose first output has channels.
 func staticOuts(n *ir.Node) bool {
+	return staticF32(n) && n.Out[0] != nil && n.Out[0].Type.Rank() >= 2
+}
+
+// staticF32 reports whether all inputs and outputs are f32 of known shape.
+func staticF32(n *ir.Node) bool {
 	for _, list := range [2][]*ir.Value{n.In, n.Out} {
 		for _, v := range list {
 			if v == nil {
@@ -37,9 +41,10 @@ func staticOuts(n *ir.Node) bool {
 			}
 		}
 	}
-	return n.Out[0] != nil && n.Out[0].Type.Rank() >= 2
+	return true
 }
 
+// elements returns the number of elements of a value of known shape.
 func elements(v *ir.Value) int {
 	n := 1
 	for _, d := range v.Type.Dims {

@@ -70,7 +70,7 @@ func TestConvGradients(t *testing.T) {
 		b := newBuilder(t, seed)
 		r := b.rand
 		kh, kw := 1+r.IntN(4), 1+r.IntN(4)
-		ic, oc, group := 1+r.IntN(40), 1+r.IntN(40), 1
+		ic, oc, group := 1+r.IntN(40), 1+r.IntN(90), 1
 		if seed%4 == 3 {
 			oc, group = ic, ic
 			if ic == 1 {
@@ -207,4 +207,18 @@ func TestLateBias(t *testing.T) {
 	}
 	b := newBuilder(t, 1)
 	b.checkAll("one column", 0, b.node("Gemm", []*ir.Value{b.data(9, 20), b.data(20, 1), b.data(1)}))
+}
+
+func TestSGDUpdate(t *testing.T) {
+	for seed, shape := range [][]int{{3, 5, 7}, {1}, {2100}, {0}} {
+		for _, nesterov := range []int{0, 1} {
+			b := newBuilder(t, uint64(seed))
+			in := []*ir.Value{b.data(shape...), b.data(shape...), b.data(shape...), b.data(), b.data()}
+			n, err := b.Add("thriftc.SGDUpdate", "", ir.MakeAttrs("nesterov", nesterov, "weight_decay", 0.1), in[:4+seed%2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.checkAll(fmt.Sprint("shape ", shape), 0, n.Out...)
+		}
+	}
 }

@@ -74,6 +74,7 @@ var widerSources = map[string]func(x *executable, n *ir.Node) (source, bool){
 var soloUnits = map[string]func(x *executable, n *ir.Node) (unit, bool){
 	"ReduceSum":              channelSumUnit,
 	"thriftc.ConvGradWeight": gradWeightUnit,
+	"thriftc.SGDUpdate":      sgdUnit,
 }
 
 // units chooses how each node of g is computed, in the order of execution.
