@@ -192,7 +192,7 @@ type packedBytes struct {
 	bias    *view
 	mult    *view
 	late    []int64 // the bias where it is added after a shift
-	wide    []bool  // by block: sums may not fit 24 bits
+	wide    []bool  // by block: sums may not fit 24 bits, or 22 when they are multiplied
 }
 
 // matrix returns the weights without their zero point, a row for each output channel.
@@ -303,14 +303,18 @@ func (c *byteConv) packRows(p *packedBytes, m []int16, blocks int) {
 		} else {
 			bias[o] += int32(b)
 		}
-		if up > exactSum || down < -exactSum {
+		if up > exactSum || down < -exactSum || float64(max(up, -down))*float64(mult[o]) > exactProduct {
 			p.wide[o/simd.Block] = true
 		}
 	}
 }
 
-// exactSum is how far whole numbers are exact in f32.
-const exactSum = 1 << 24
+// exactSum is how far whole numbers are exact in f32, exactProduct how far from
+// simd.RoundingOffset f32 has steps of one.
+const (
+	exactSum     = 1 << 24
+	exactProduct = 1<<22 - 1
+)
 
 // always returns the result less the zero point of all sums from one to another, if there is only one.
 func (c *byteConv) always(from, to int64, mult float32) (int64, bool) {
@@ -489,7 +493,7 @@ func (c *byteConv) product(in, out *view) *product {
 	}
 	p.params[0], p.params[2] = z.bias, z.mult
 	p.proto = simd.Tile{Dist: p.x.pixel, WBlock: scale * z.stride, YBlock: p.y.block, YDist: p.y.pixel,
-		Lo: c.out.Lo + simd.RoundingOffset, Hi: c.out.Hi + simd.RoundingOffset, Zero: c.out.Zero}
+		Zero: c.out.Zero - simd.RoundingBits, Range: [2]uint8{uint8(c.out.Lo + float32(c.out.Zero)), uint8(c.out.Hi + float32(c.out.Zero))}}
 	run := func(k *worker, blocks, pixels int) { s.Bytes(blocks, pixels, &k.tile) }
 	switch {
 	case pairs:

@@ -11,8 +11,11 @@ import (
 // flagSums of simd.Tile: the sums of bytes themselves are stored.
 const flagSums = 1 << 5
 
-// tileZero is the word of simd.Tile after the limits: an int32.
-const tileZero = tileLimits + 8
+// The words of simd.Tile after the limits: an int32, and two bytes.
+const (
+	tileZero  = tileLimits + 8
+	tileRange = tileZero + 4
+)
 
 // magic is 1.5·2²³: a float of that size has steps of one, so that adding it rounds to whole numbers.
 const magic = 0x4b400000
@@ -56,11 +59,17 @@ func (v isa) byteTile(name string, blocks, pixels int, sums func(*byteConv)) {
 	if v.lanes == 8 {
 		vectors = 4 // four channels of the output each, in two halves
 	}
-	for range vectors {
+	for i := range vectors {
 		row := make([]reg.VecVirtual, pixels)
 		for p := range row {
 			row[p] = v.vec()
-			v.zero(row[p])
+			if v.lanes == 8 {
+				v.zero(row[p])
+			} else if p > 0 {
+				VMOVDQA32(row[0], row[p])
+			} else {
+				VMOVDQU32(Mem{Base: c.word(tileBias), Disp: 64 * i}, row[0])
+			}
 		}
 		c.acc = append(c.acc, row)
 	}
@@ -169,16 +178,9 @@ func (c *byteConv) pairs() {
 	})
 }
 
-// storeBytes adds the bias and stores sums or requantised bytes.
+// storeBytes stores sums, or requantised bytes: a float of a sum times its multiplier plus magic is, as
+// an integer, magic plus the rounded product. Packing with saturation limits it to a byte.
 func (c *byteConv) storeBytes() {
-	bias := c.word(tileBias)
-	for i, row := range c.acc {
-		b := ZMM()
-		VMOVDQU32(Mem{Base: bias, Disp: 64 * i}, b)
-		for _, a := range row {
-			VPADDD(b, a, a)
-		}
-	}
 	TESTQ(U32(flagSums), c.word(tileFlags))
 	JZ(LabelRef("requantise"))
 	c.eachOutput(tileY, tileYBlock, tileYDist, func(m Mem, a reg.VecVirtual) { VMOVDQU32(a, m) })
@@ -193,13 +195,75 @@ func (c *byteConv) storeBytes() {
 		for _, a := range row {
 			VCVTDQ2PS(a, a)
 			VFMADD213PS(big, m, a)
-			VMAXPS_BCST(Mem{Base: c.t, Disp: tileLimits}, a, a)
-			VMINPS_BCST(Mem{Base: c.t, Disp: tileLimits + 4}, a, a)
 			VPADDD_BCST(Mem{Base: c.t, Disp: tileZero}, a, a)
 		}
 	}
-	c.eachOutput(tileY, tileYBlock, tileYDist, func(m Mem, a reg.VecVirtual) { VPMOVDB(a, m) })
+	if packOrder.Base == nil {
+		packOrder = GLOBL("packOrder", RODATA|NOPTR)
+		for i := range 16 {
+			DATA(4*i, U32(i%4*4+i/4))
+		}
+	}
+	order, lo, hi := ZMM(), ZMM(), ZMM()
+	VMOVDQU32(packOrder, order)
+	VPBROADCASTB(Mem{Base: c.t, Disp: tileRange}, lo)
+	VPBROADCASTB(Mem{Base: c.t, Disp: tileRange + 1}, hi)
+	for _, row := range c.acc {
+		for p := 0; p < c.pixels; p += 4 { // 16 bytes of each of four pixels
+			g := row[p:min(p+4, c.pixels)]
+			last := g[len(g)-1]
+			if len(g) > 1 {
+				VPACKSSDW(g[1], g[0], g[0])
+			} else {
+				VPACKSSDW(g[0], g[0], g[0])
+			}
+			other := g[0]
+			if len(g) > 2 {
+				other = g[2]
+				VPACKSSDW(last, g[2], g[2])
+			}
+			VPACKUSWB(other, g[0], g[0])
+			VPERMD(g[0], order, g[0])
+			VPMAXUB(lo, g[0], g[0])
+			VPMINUB(hi, g[0], g[0])
+		}
+	}
+	dist := c.word(tileYDist)
+	CMPQ(dist, Imm(16))
+	JNE(LabelRef("apart"))
+	y := c.blocksAt(c.word(tileY), c.wordIf(c.blocks > 1, tileYBlock))
+	for i, row := range c.acc {
+		for p := 0; p < c.pixels; p += 4 {
+			m := c.mem(y, i)
+			m.Disp += 16 * p
+			switch c.pixels - p {
+			case 1:
+				VMOVDQU32(row[p].AsX(), m)
+			case 2:
+				VMOVDQU32(row[p].AsY(), m)
+			case 3:
+				VMOVDQU32(row[p].AsY(), m)
+				m.Disp += 32
+				VEXTRACTI32X4(Imm(2), row[p], m)
+			default:
+				VMOVDQU32(row[p], m)
+			}
+		}
+	}
+	VZEROUPPER()
+	RET()
+
+	Label("apart")
+	at := c.blocksAt(c.word(tileY), c.wordIf(c.blocks > 1, tileYBlock))
+	c.perPixel(at.base, dist, func(p int) {
+		for i, row := range c.acc {
+			VEXTRACTI32X4(Imm(uint64(p%4)), row[p&^3], c.mem(at, i))
+		}
+	})
 }
+
+// packOrder puts the double words of packed pixels in order, once it is written.
+var packOrder Mem
 
 // roundingOffset returns a vector of magic.
 func (v isa) roundingOffset() reg.VecVirtual {

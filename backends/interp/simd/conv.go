@@ -35,7 +35,8 @@ type Tile struct {
 	AddBlock      int
 	AddDist       int
 	Lo, Hi        float32
-	Zero          int32 // of tiles of bytes
+	Zero          int32 // of tiles of bytes, as is Range
+	Range         [2]uint8
 }
 
 // The parts of a tile that are optional.

@@ -13,18 +13,21 @@ import (
 //
 // In the second the four are neighbouring pixels. Bias has 16 int32 for each block. Then
 //
-//	y = low byte of round(sum·Scale + 1.5·2²³ clamped to Lo … Hi, as an integer) + Zero
+//	y = clamp(round(sum·Scale + 1.5·2²³) as an integer + Zero, Range[0], Range[1])
 //
-// where the f32 product and sum are rounded once: so Lo and Hi are 1.5·2²³ plus the least and
-// greatest result less Zero, and the rounding is that to the nearest whole number, ties to even,
-// if the sum fits 24 bits. No other flag than Sums counts.
+// where the f32 product and sum are rounded once: so Zero is the zero point less RoundingBits,
+// and the rounding is that to the nearest whole number, ties to even, if the sum fits 24 bits and the
+// product 22. No other flag than Sums counts.
 
 // Sums is the flag of a Tile of bytes whose i32 sums are stored instead of bytes.
 // Kernels for which Set.ByteSums is true know nothing else.
 const Sums = 1 << 5
 
-// RoundingOffset is 1.5·2²³, at which floats are whole numbers.
-const RoundingOffset = 1.5 * (1 << 23)
+// RoundingOffset is 1.5·2²³, at which floats are whole numbers, and RoundingBits its bits as an integer.
+const (
+	RoundingOffset = 1.5 * (1 << 23)
+	RoundingBits   = 0x4b400000
+)
 
 // ByteRow is the parameters of the element-wise kernels on bytes. Each uses
 // some of them; the assembly knows their order.
@@ -211,9 +214,8 @@ func (t *Tile) greatest(at int, out *[Block]uint8) {
 // byteOf requantises a sum that fits 24 bits: in f64, where the product is exact,
 // which rounds as the single rounding of the assembly does.
 func (t *Tile) byteOf(sum int32, mult float32) uint8 {
-	q := math.RoundToEven(float64(sum) * float64(mult))
-	q = max(float64(t.Lo)-RoundingOffset, min(float64(t.Hi)-RoundingOffset, q))
-	return uint8(int32(q) + t.Zero)
+	q := int32(math.RoundToEven(float64(sum)*float64(mult))) + t.Zero + RoundingBits
+	return uint8(max(int32(t.Range[0]), min(int32(t.Range[1]), q)))
 }
 
 // Requantise sets n vectors of 16 bytes dst = clamp(round_half_even(sum·Mult), Lo, Hi) + Zero; wide

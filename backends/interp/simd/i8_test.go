@@ -34,7 +34,7 @@ func randomByteTile(r *rand.Rand, blocks, pixels, k, flags, weights int) (*Tile,
 	if flags&Sums != 0 {
 		size = 64
 	}
-	pixel := size + r.IntN(3)
+	pixel := size + r.IntN(2)*r.IntN(3)
 	y := make([]uint8, blocks*(pixels*pixel+5)+64)
 	bias, mult := make([]int32, blocks*Block), make([]float32, blocks*Block)
 	for i := range bias {
@@ -48,7 +48,7 @@ func randomByteTile(r *rand.Rand, blocks, pixels, k, flags, weights int) (*Tile,
 		X: unsafe.Pointer(&x[0]), W: unsafe.Pointer(&w[0]), Y: unsafe.Pointer(&y[0]), Off: &off[0], K: k,
 		Dist: dist, WBlock: k * weights, YBlock: pixels*pixel + 5, YDist: pixel, Flags: flags,
 		Bias: unsafe.Pointer(&bias[0]), Scale: unsafe.Pointer(&mult[0]),
-		Lo: RoundingOffset - float32(zero), Hi: RoundingOffset + float32(255-zero), Zero: int32(zero),
+		Zero: int32(zero) - RoundingBits, Range: [2]uint8{uint8(r.IntN(50)), uint8(255 - r.IntN(50))},
 	}, y
 }
 
