@@ -345,7 +345,7 @@ func (v isa) winoGrad() {
 			if pass[0] == 3 {
 				p = pointB
 			}
-			square, point := v.c32(float32(p*p))[0], v.c32(float32(p))[0]
+			square, point := v.c32(float32(p * p))[0], v.c32(float32(p))[0]
 			for j := range 4 {
 				even, odd := v.load(d.at(0, 64*j)), v.load(d.at(1, 64*j))
 				VFMADD231PS(d.at(2, 64*j), square, even)
