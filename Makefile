@@ -63,14 +63,15 @@ bench: ## go benchmarks of the engine
 bench-parity: ort ## our interpreter against ONNX Runtime on the same quantised files, node by node
 	$(GO) test -count=1 -v -run 'Parity|Agree' ./backends/onnx
 
-BENCH_ORT = $(GO) test -count=1 -v -timeout 120m -run 'TestBenchORT$$' ./cmd/thriftc $(if $(QUICK),-bench-ort-quick)
-bench-ort: ort ## thriftc against ONNX Runtime in turn on real models, into docs/results/ort-f32.md; a quarter of an hour, QUICK=1 for less
-	$(BENCH_ORT) -bench-ort f32 -bench-ort-out $(CURDIR)/docs/results/ort-f32.md
-	@tail -n 1 docs/results/ort-f32.md
+BENCH_ORT = $(GO) test -count=1 -v -timeout 120m -run 'TestBenchORT$$' ./cmd/thriftc $(if $(QUICK),-bench-ort-quick) $(if $(CPU),-bench-ort-cpu)
+ORT_RESULTS = docs/results/ort-$(1)$(if $(CPU),-cpu).md
+bench-ort: ort ## thriftc against ONNX Runtime in turn on real models, into docs/results/ort-f32.md; a quarter of an hour, QUICK=1 for less; CPU=1: processor time of one thread, where there is other work
+	$(BENCH_ORT) -bench-ort f32 -bench-ort-out $(CURDIR)/$(call ORT_RESULTS,f32)
+	@tail -n 1 $(call ORT_RESULTS,f32)
 
 bench-ort-int8: ort ## the same on quantised models, into docs/results/ort-int8.md
-	$(BENCH_ORT) -bench-ort int8 -bench-ort-out $(CURDIR)/docs/results/ort-int8.md
-	@tail -n 1 docs/results/ort-int8.md
+	$(BENCH_ORT) -bench-ort int8 -bench-ort-out $(CURDIR)/$(call ORT_RESULTS,int8)
+	@tail -n 1 $(call ORT_RESULTS,int8)
 
 bench-mux: ort ## ResNet-20 with one weight per kernel slice against its dense twin and ONNX Runtime, into docs/results/mux.md; QUICK=1 for less
 	$(GO) test -count=1 -timeout 60m -run 'TestBenchMux$$' ./cmd/thriftc $(if $(QUICK),-bench-ort-quick) -bench-mux $(CURDIR)/docs/results/mux.md

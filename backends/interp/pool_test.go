@@ -41,12 +41,13 @@ func TestPoolWorkers(t *testing.T) {
 	p := newPool(workers)
 	defer p.close()
 	var at [workers]atomic.Int32
+	var sums [workers]uint64
 	for range 200 {
 		err := p.parallel(t.Context(), 10, func(worker, _ int) {
 			if at[worker].Add(1) != 1 {
 				panic("two tasks at once")
 			}
-			busy(100)
+			sums[worker] += busy(100)
 			at[worker].Add(-1)
 		})
 		if err != nil {

@@ -129,7 +129,7 @@ func timeMux(t *testing.T, maps int) (*muxRow, error) {
 	}
 	defer theirs.Close()
 	row := &muxRow{maps: maps, versions: theirs.Versions}
-	sides := []*side{{run: theirs.Time, ms: &row.theirs}}
+	sides := []*side{{run: theirRunner(theirs), ms: &row.theirs}}
 	const bytes = "fold,dce,canonicalize,dce,quantize{input-range=-3:3},lowerint"
 	var outs []*tensor.Tensor
 	for _, s := range []struct {

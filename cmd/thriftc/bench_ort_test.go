@@ -32,14 +32,17 @@ var (
 	benchORTOut   = flag.String("bench-ort-out", "", "Markdown file to write")
 	benchORTQuick = flag.Bool("bench-ort-quick", false, "short blocks, few rounds")
 	benchORTOnly  = flag.String("bench-ort-only", "", "only models whose name contains this")
+	benchORTCPU   = flag.Bool("bench-ort-cpu", false, "one thread, and processor time instead of the clock's: for machines with other work")
 	benchORTBatch = flag.Int("bench-ort-batch", 0, "only this batch")
 )
 
 const (
-	benchModels  = "../../../shared/models"
-	benchThreads = 2
-	benchSeed    = 1
+	benchModels = "../../../shared/models"
+	benchSeed   = 1
 )
+
+// benchThreads is how many threads both engines use.
+var benchThreads = 2
 
 // contest is a model that both engines run.
 type contest struct {
@@ -98,6 +101,9 @@ func TestBenchORT(t *testing.T) {
 		t.Fatalf("-bench-ort %s: there are f32 and int8", *benchORT)
 	}
 	ort.Need(t)
+	if *benchORTCPU {
+		benchThreads = 1
+	}
 	var rows []*outcome
 	for _, c := range list {
 		for _, batch := range []int{1, 32} {
@@ -212,7 +218,7 @@ func (c *contest) run(t *testing.T, batch int) (*outcome, error) {
 	if most := map[string]float64{"f32": 1e-3, "int8": 0.25}[*benchORT]; !(o.difference <= most) {
 		return nil, fmt.Errorf("the outputs differ by %.3g of the largest value, at most %g is allowed", o.difference, most)
 	}
-	sides := []*side{{run: runner(t.Context(), exe, in, out), ms: &o.ours}, {run: theirs.Time, ms: &o.theirs}}
+	sides := []*side{{run: runner(t.Context(), exe, in, out), ms: &o.ours}, {run: theirRunner(theirs), ms: &o.theirs}}
 	for i, ms := range []*[]float64{&o.float, &o.plain} {
 		if c.float == "" {
 			break
@@ -275,15 +281,29 @@ type side struct {
 	n   int // runs in a block
 }
 
+func theirRunner(s *ort.Session) func(n int) ([]float64, error) {
+	return func(n int) ([]float64, error) {
+		ms, cpu, err := s.Time(n)
+		if *benchORTCPU {
+			ms = []float64{cpu}
+		}
+		return ms, err
+	}
+}
+
 func runner(ctx context.Context, exe backends.Executable, in, out []*tensor.Tensor) func(n int) ([]float64, error) {
 	return func(n int) ([]float64, error) {
 		ms := make([]float64, n)
+		before := machineTime().own
 		for i := range ms {
 			start := time.Now()
 			if err := exe.RunInto(ctx, in, out); err != nil {
 				return nil, err
 			}
 			ms[i] = milliseconds(time.Since(start))
+		}
+		if *benchORTCPU {
+			return []float64{1000 * (machineTime().own - before) / float64(n)}, nil
 		}
 		return ms, nil
 	}
@@ -312,13 +332,18 @@ func difference(g *ir.Graph, a []*tensor.Tensor, b []ort.Named) (float64, error)
 	return apart / largest, nil
 }
 
+// blocks returns the length of a block in milliseconds and how many each engine has.
+func blocks() (ms float64, rounds int) {
+	if *benchORTQuick {
+		return 100, 3
+	}
+	return 400, 7
+}
+
 // inTurn times in blocks of runs. The first run of a block does not count: the
 // caches are another's. Between blocks threads that spin have time to sleep.
 func inTurn(sides []*side) error {
-	block, rounds := 400.0, 7
-	if *benchORTQuick {
-		block, rounds = 100, 3
-	}
+	block, rounds := blocks()
 	for round := range rounds + 1 { // the first is to find how many runs make a block
 		for _, s := range sides {
 			time.Sleep(20 * time.Millisecond)
@@ -327,10 +352,10 @@ func inTurn(sides []*side) error {
 				return err
 			}
 			if round > 0 {
-				*s.ms = append(*s.ms, ms[1:]...)
+				*s.ms = append(*s.ms, ms[min(1, len(ms)-1):]...)
 				continue
 			}
-			if s.n = int(block / ms[1]); s.n > 10 { // once more, now warm
+			if s.n = int(block / ms[len(ms)-1]); s.n > 10 { // once more, now warm
 				if ms, err = s.run(s.n / 2); err != nil {
 					return err
 				}
@@ -356,9 +381,15 @@ func describe(kind string, rows []*outcome) string {
 	fmt.Fprintf(&b, "# thriftc and ONNX Runtime, %s\n\n", kind)
 	fmt.Fprintf(&b, "Written by `%s` on %s, commit %s, %s/%s, %s, %s.\n%s\n\n", benchCommand(kind), time.Now().UTC().Format("2006-01-02 15:04 MST"),
 		bytes.TrimSpace(commit), runtime.GOOS, runtime.GOARCH, runtime.Version(), rows[0].versions, cpuWords())
-	fmt.Fprintf(&b, "Both engines use %d threads, load the same file, get the same inputs, and run in turn, in %s\n", benchThreads, "blocks of 400 ms (100 with -quick), seven rounds (three); the first run of a block does not count.")
+	block, rounds := blocks()
+	fmt.Fprintf(&b, "Threads of each engine: %d. Both load the same file, get the same inputs, and run in turn, in %d blocks of %g ms each; the first run of a block does not count.\n", benchThreads, rounds, block)
 	fmt.Fprintf(&b, "Inputs and outputs exist before the clock starts; ONNX Runtime's time is that of `session.run`. Its options: `%s`.\n", rows[0].options)
-	b.WriteString("Times are milliseconds of a run of the whole batch: the median of all runs and, in brackets, the least. `difference` is the largest of both\nengines' outputs, as a part of the largest absolute value.\n")
+	if *benchORTCPU {
+		b.WriteString("Times are milliseconds of **processor time** for a run of the whole batch, as the operating system accounts for the process: the median of the blocks and, in\nbrackets, the least. ")
+	} else {
+		b.WriteString("Times are milliseconds on the clock for a run of the whole batch: the median of all runs and, in brackets, the least. ")
+	}
+	b.WriteString("`difference` is the largest of both\nengines' outputs, as a part of the largest absolute value.\n")
 	t := &report.Table{Head: []string{"model", "batch", "thriftc", "ONNX Runtime", "ratio", "ratio of least", "difference", "others"}}
 	if kind == "int8" {
 		t.Head = append(t.Head, "our f32", "f32 / int8", "our f32 without Winograd", "f32 / int8")
@@ -385,6 +416,9 @@ func benchCommand(kind string) string {
 	s := "make bench-ort"
 	if kind == "int8" {
 		s += "-int8"
+	}
+	if *benchORTCPU {
+		s += " CPU=1"
 	}
 	if *benchORTQuick {
 		s += " QUICK=1"

@@ -83,14 +83,18 @@ func (s *Session) answer(v any) error {
 	return json.Unmarshal(s.lines.Bytes(), v)
 }
 
-// Time makes n runs and returns the milliseconds of each.
-func (s *Session) Time(n int) ([]float64, error) {
+// Time makes n runs and returns the milliseconds of each, and the milliseconds
+// of processor time that one took, of all threads together.
+func (s *Session) Time(n int) (ms []float64, cpu float64, err error) {
 	if _, err := fmt.Fprintln(s.in, n); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var ms []float64
-	err := s.answer(&ms)
-	return ms, err
+	var a struct {
+		MS  []float64
+		CPU float64
+	}
+	err = s.answer(&a)
+	return a.MS, a.CPU, err
 }
 
 // Close ends the process.

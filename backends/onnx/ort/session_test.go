@@ -38,9 +38,9 @@ func TestSession(t *testing.T) {
 		t.Errorf("%s with %s", s.Versions, s.Options)
 	}
 	for _, n := range []int{3, 5} {
-		ms, err := s.Time(n)
-		if err != nil || len(ms) != n || ms[0] <= 0 || ms[0] > 1000 {
-			t.Errorf("%d runs took %v ms (%v)", n, ms, err)
+		ms, cpu, err := s.Time(n)
+		if err != nil || len(ms) != n || ms[0] <= 0 || ms[0] > 1000 || cpu <= 0 || cpu > 1000 {
+			t.Errorf("%d runs took %v ms, of which %v by processors (%v)", n, ms, cpu, err)
 		}
 	}
 	if _, err := Start(t.Context(), "nosuch.onnx", in, 1); err == nil || !strings.Contains(err.Error(), "nosuch.onnx") {

@@ -2,7 +2,7 @@
 //
 // DIR holds the inputs of one run, see tensors.js; the outputs are written there
 // once. Then each line on standard input is a number of runs to
-// make, answered by a line with the milliseconds of each as JSON.
+// make, answered by {ms: of each, cpu: processor time of all threads, per run}, in milliseconds.
 // Only session.run is timed, with inputs and outputs that exist before.
 'use strict';
 const readline = require('readline');
@@ -29,12 +29,14 @@ async function main(model, dir, threads) {
   console.log(JSON.stringify({ version: ort.env.versions.node, node: process.version, options }));
   for await (const line of readline.createInterface({ input: process.stdin })) {
     const ms = new Array(Number(line));
+    const before = process.cpuUsage();
     for (let i = 0; i < ms.length; i++) {
       const start = process.hrtime.bigint();
       await session.run(feeds, fetches);
       ms[i] = Number(process.hrtime.bigint() - start) / 1e6;
     }
-    console.log(JSON.stringify(ms));
+    const used = process.cpuUsage(before);
+    console.log(JSON.stringify({ ms, cpu: (used.user + used.system) / 1e3 / ms.length }));
   }
 }
 
