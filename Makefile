@@ -63,9 +63,9 @@ bench: ## go benchmarks of the engine
 bench-parity: ort ## our interpreter against ONNX Runtime on the same quantised files, node by node
 	$(GO) test -count=1 -v -run 'Parity|Agree' ./backends/onnx
 
-BENCH_ORT = $(GO) test -count=1 -v -timeout 120m -run 'TestBenchORT$$' ./cmd/thriftc $(if $(QUICK),-bench-ort-quick) $(if $(CPU),-bench-ort-cpu)
+BENCH_ORT = $(GO) test -count=1 -v -timeout 120m -run 'TestBenchORT$$' ./cmd/thriftc $(if $(QUICK),-bench-ort-quick) $(if $(CPU),-bench-ort-cpu) $(if $(BATCH),-bench-ort-batch $(BATCH)) $(if $(ONLY),-bench-ort-only $(ONLY))
 ORT_RESULTS = docs/results/ort-$(1)$(if $(CPU),-cpu).md
-bench-ort: ort ## thriftc against ONNX Runtime in turn on real models, into docs/results/ort-f32.md; a quarter of an hour, QUICK=1 for less; CPU=1: processor time of one thread, where there is other work
+bench-ort: ort ## thriftc against ONNX Runtime in turn on real models, into docs/results/ort-f32.md; a quarter of an hour, QUICK=1 for less; CPU=1: processor time of one thread, where there is other work; BATCH=, ONLY=: a part
 	$(BENCH_ORT) -bench-ort f32 -bench-ort-out $(CURDIR)/$(call ORT_RESULTS,f32)
 	@tail -n 1 $(call ORT_RESULTS,f32)
 

@@ -423,6 +423,12 @@ func benchCommand(kind string) string {
 	if *benchORTQuick {
 		s += " QUICK=1"
 	}
+	if *benchORTBatch != 0 {
+		s += fmt.Sprint(" BATCH=", *benchORTBatch)
+	}
+	if *benchORTOnly != "" {
+		s += " ONLY=" + *benchORTOnly
+	}
 	return s
 }
 
