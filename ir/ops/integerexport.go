@@ -16,9 +16,10 @@ import (
 
 // integerExport builds the nodes that stand for n; the first error sticks.
 type integerExport struct {
-	r   *ir.Rewriter
-	n   *ir.Node
-	err error
+	r     *ir.Rewriter
+	n     *ir.Node
+	added int
+	err   error
 }
 
 func exporting(r *ir.Rewriter, n *ir.Node) *integerExport {
@@ -29,7 +30,8 @@ func (e *integerExport) add(op string, attrs ir.Attrs, in ...*ir.Value) *ir.Valu
 	if e.err != nil {
 		return nil
 	}
-	m, err := e.r.Add(op, labelled(e.n, "_"+op), attrs, in, e.n.Out[0].Name+"_"+op)
+	e.added++
+	m, err := e.r.Add(op, labelled(e.n, fmt.Sprintf("_%d_%s", e.added, op)), attrs, in, e.n.Out[0].Name+"_"+op)
 	if err != nil {
 		e.err = err
 		return nil
