@@ -242,7 +242,9 @@ func aloneNode(m *ir.Node, batched map[*ir.Value]bool) bool {
 	switch m.Op.Name {
 	case "DequantizeLinear":
 		return !others && (m.In[1].Data.Len() == 1 || axis(1))
-	case "Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze":
+	case "Dropout":
+		return m.Input(2) == nil
+	case "Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze":
 		return len(m.Out) == 1 && !others
 	case "Concat":
 		return axis(0) && !slices.ContainsFunc(m.In, func(v *ir.Value) bool { return !batched[v] })
@@ -266,7 +268,7 @@ func aloneNode(m *ir.Node, batched map[*ir.Value]bool) bool {
 		p := m.ConstIn(1)
 		return p != nil && m.Input(3) == nil && p.Int64s()[0] == 0
 	case "Resize":
-		return !others && m.Input(1) == nil
+		return !others && m.Str("coordinate_transformation_mode") != "tf_crop_and_resize"
 	}
 	if firstOnly[m.Op.Name] {
 		return !others && len(m.Out) == 1
@@ -308,13 +310,14 @@ func withoutBatch(g *ir.Graph, n int) *ir.Graph {
 	}
 	r := ir.NewRewriter(one)
 	for _, m := range one.Nodes {
-		if m.Op.Name != "Reshape" {
+		at, ok := map[string]int{"Reshape": 1, "Resize": 3}[m.Op.Name] // inputs that are shapes
+		if !ok {
 			continue
 		}
-		if shape := m.ConstIn(1); shape != nil && shape.Len() > 0 && shape.Int64s()[0] == int64(n) {
+		if shape := m.ConstIn(at); shape != nil && shape.Len() > 0 && shape.Int64s()[0] == int64(n) {
 			to := slices.Clone(shape.Int64s())
 			to[0] = 1
-			r.SetInput(m, 1, r.Ints(m.In[1].Name, to...))
+			r.SetInput(m, at, r.Ints(m.In[at].Name, to...))
 		}
 	}
 	r.RemoveUnusedConsts()
