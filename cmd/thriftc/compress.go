@@ -298,6 +298,11 @@ func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 			return err
 		}
 	}
+	if o.resume {
+		if err := sweepOutput(o.output); err != nil {
+			return err
+		}
+	}
 	// The folder is tried before the work, which may take long.
 	out, err := newOutput(o.output)
 	if err != nil {

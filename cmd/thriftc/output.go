@@ -26,11 +26,23 @@ func newOutput(dir string) (*output, error) {
 		return nil, err
 	}
 	var err error
-	if o.tmp, err = os.MkdirTemp(dir, ".thriftc-*"); err != nil {
+	if o.tmp, err = os.MkdirTemp(dir, tmpPattern); err != nil {
 		o.discard()
 		return nil, err
 	}
 	return o, nil
+}
+
+// tmpPattern names the folders in which the files of an artefact are collected.
+const tmpPattern = ".thriftc-*"
+
+// sweepOutput removes what killed runs left in an output folder.
+func sweepOutput(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, tmpPattern))
+	for _, f := range left {
+		err = errors.Join(err, os.RemoveAll(f))
+	}
+	return err
 }
 
 func (o *output) path(name string) string { return filepath.Join(o.tmp, name) }

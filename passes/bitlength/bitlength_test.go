@@ -3,6 +3,8 @@ package bitlength
 import (
 	"context"
 	"fmt"
+	"iter"
+	"log/slog"
 	"math"
 	"strings"
 	"testing"
@@ -346,4 +348,83 @@ func layersOf(g *ir.Graph) []*passes.Layer {
 		}
 	}
 	return out
+}
+
+// once is calibration data of one batch.
+type once []*tensor.Tensor
+
+func (once) Len() int { return 1 }
+
+func (o once) Batches(int) iter.Seq2[[]*tensor.Tensor, error] {
+	return func(yield func([]*tensor.Tensor, error) bool) { yield(o, nil) }
+}
+
+// On any graph the quantised one must verify, compute what the graph for training does, and
+// with 8 bits stay close to the float graph.
+func TestRandomGraphs(t *testing.T) {
+	tried := 0
+	for seed := range uint64(60) {
+		g := irtest.Random(t, ops.Table(), seed, 25)
+		in := irtest.Inputs(g, seed)
+		want, err := ir.Eval(t.Context(), g, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &passes.Context{Context: t.Context(), Engine: reference{}, Calib: once(in), Log: slog.New(slog.DiscardHandler)}
+		o := New()
+		o.Uniform, o.FloatBias, o.ResidualBits = 8, true, int(8*(seed%2))
+		if units, _ := o.unitsOf(g); len(units) == 0 {
+			continue
+		}
+		tried++
+		m, err := o.insert(c, g, false)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if err := ir.Verify(m.t); err != nil {
+			t.Fatalf("seed %d: the graph for training: %v", seed, err)
+		}
+		f, err := m.finished(m.stored(), data)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if err := ir.Verify(f); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		trained, err := ir.Eval(t.Context(), m.t, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ir.Eval(t.Context(), f, in)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		for i := range want {
+			if want[i].Elem() != tensor.F32 {
+				continue
+			}
+			if d := distance(got[i], trained[i]); d > 0.05 {
+				t.Errorf("seed %d: output %d is %.2g away from that of the graph for training\n%s", seed, i, d, ir.Format(f))
+			}
+			if d := distance(got[i], want[i]); d > 0.3 {
+				t.Errorf("seed %d: output %d is %.2g away from the float graph's", seed, i, d)
+			}
+		}
+	}
+	if tried < 20 {
+		t.Errorf("only %d graphs have layers", tried)
+	}
+}
+
+// distance is the root mean square of the differences as a part of that of y.
+func distance(x, y *tensor.Tensor) float64 {
+	diff, size := 0.0, 0.0
+	for i, v := range y.Float64s() {
+		d := x.Float64s()[i] - v
+		diff, size = diff+d*d, size+v*v
+	}
+	if size == 0 {
+		return math.Sqrt(diff)
+	}
+	return math.Sqrt(diff / size)
 }
