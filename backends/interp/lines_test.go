@@ -240,3 +240,50 @@ func TestDepth(t *testing.T) {
 	b := newBuilder(t, 1)
 	b.check("dropout", b.node("Dropout", []*ir.Value{b.node("Relu", []*ir.Value{b.data(3, 4)})}), 0)
 }
+
+func TestLinesAllocateNothing(t *testing.T) {
+	b := newBuilder(t, 1)
+	in := func(v ...*ir.Value) []*ir.Value { return v }
+	x := b.data(2, 20, 9, 10)
+	v := b.node("ConvTranspose", in(x, b.weights(20, 24, 3, 3)), "strides", []int{2, 2})
+	v = b.node("Mul", in(v, b.node("Sigmoid", in(b.node("GlobalAveragePool", in(v))))))
+	v = b.node("LRN", in(v), "size", 5)
+	v = b.node("InstanceNormalization", in(v, b.weights(24), b.weights(24)))
+	v = b.node("Softmax", in(b.node("LogSoftmax", in(v), "axis", 1)))
+	v = b.node("LayerNormalization", in(v, b.weights(21), b.weights(21)))
+	v = b.node("Sub", in(v, b.node("ReduceSum", in(v, b.Ints("axes", 1)))))
+	v = b.node("DepthToSpace", in(v), "blocksize", 2)
+	v = b.node("Mul", in(v, b.node("ReduceMax", in(v, b.Ints("axes", 2, 3)))))
+	b.Output(b.node("ReduceL2", in(v, b.Ints("axes", -1)), "keepdims", 0))
+	exe := compile(t, b.Graph(), 1)
+	out, err := exe.Run(t.Context(), b.in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(5, func() {
+		if err := exe.RunInto(t.Context(), b.in, out); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations in a run", n)
+	}
+	if k := kernels(exe); k["eval"] > 0 {
+		t.Errorf("kernels are %v", k)
+	}
+}
+
+func TestPRelu(t *testing.T) {
+	for seed := range uint64(40) {
+		b := newBuilder(t, seed)
+		r := b.rand
+		shape := shapeOfRank(r, 2+r.IntN(3))
+		v := b.data(shape...)
+		slopes := [][]int{{1}, slices.Concat([]int{shape[1]}, slices.Repeat([]int{1}, len(shape)-2))}[r.IntN(2)]
+		if len(shape) == 4 && r.IntN(2) == 0 {
+			v = b.node("Conv", []*ir.Value{v, b.weights(shape[1], shape[1], 1, 1)})
+		} else if seed%5 == 0 {
+			b.spoil()
+		}
+		b.check(fmt.Sprint("PRelu ", seed, shape, slopes), b.after(b.node("PRelu", []*ir.Value{v, b.weights(slopes...)})), 0)
+	}
+}

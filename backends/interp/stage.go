@@ -117,6 +117,8 @@ func stageOf(s *simd.Set, n *ir.Node, v *ir.Value) (stage, bool) {
 	case "LeakyRelu":
 		slope := n.Float("alpha")
 		return flatStage(func(row []float32) { s.Leaky(row, row, slope) }), true
+	case "PRelu":
+		return slopeStage(s, n, v, shape)
 	case "Sum":
 		if len(n.In) == 2 {
 			return arithStage(s, n, v, shape)
@@ -253,6 +255,27 @@ func setParams(t *simd.Tile, params [3][]float32, ch int) {
 	} else {
 		t.Bias = unsafe.Pointer(&params[0][ch])
 	}
+}
+
+// slopeStage is PRelu with a constant slope: one, or one for each channel.
+func slopeStage(s *simd.Set, n *ir.Node, v *ir.Value, shape []int) (stage, bool) {
+	t := n.ConstIn(1)
+	if t == nil || n.In[0] != v {
+		return stage{}, false
+	}
+	p, ok := channelParam(t, shape)
+	if !ok {
+		return stage{}, false
+	}
+	padded := slices.Concat(p, make([]float32, simd.Block))
+	return perChannel(p, func(row []float32, slope float32) { s.Leaky(row, row, slope) },
+		func(row, slopes []float32) {
+			for i, x := range row {
+				if x < 0 {
+					row[i] = x * slopes[i]
+				}
+			}
+		}, func(_ *worker, row, _ []float32, ch int) { s.LeakyLanes(row, padded[ch:]) }), true
 }
 
 // innerSize returns the number of elements of one channel of one image.

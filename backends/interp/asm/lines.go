@@ -26,7 +26,49 @@ func (v isa) lines() {
 	v.row("divScalar", 1, 1, func(x, s regs) { VDIVPS(s[0], x[0], x[0]) })
 	v.row("mulAdd", 3, 0, func(x, _ regs) { VFMADD213PS(x[2], x[1], x[0]) })
 	v.sum16()
+	v.leakyLanes()
 	v.resample()
+}
+
+// leakyLanes writes the kernel that multiplies negative elements of n pixels of
+// 16 channels by a number for each channel.
+func (v isa) leakyLanes() {
+	TEXT("leakyLanes"+v.name, NOSPLIT, "func(n int, x *float32, slopes *float32)")
+	n := Load(Param("n"), GP64())
+	x := Load(Param("x"), GP64())
+	slopes := Load(Param("slopes"), GP64())
+	zero := v.vec()
+	v.zero(zero)
+	p := make([]reg.VecVirtual, 16/v.lanes)
+	for i := range p {
+		p[i] = v.vec()
+		VMOVUPS(Mem{Base: slopes, Disp: 4 * v.lanes * i}, p[i])
+	}
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("loop")
+	for i := range p {
+		at := Mem{Base: x, Disp: 4 * v.lanes * i}
+		a := v.vec()
+		VMOVUPS(at, a)
+		if v.lanes == 16 {
+			below := K()
+			VCMPPS(Imm(less), zero, a, below)
+			VMULPS(p[i], a, below, a)
+		} else {
+			below, b := v.vec(), v.vec()
+			VCMPPS(Imm(less), zero, a, below)
+			VMULPS(p[i], a, b)
+			VBLENDVPS(below, b, a, a)
+		}
+		VMOVUPS(a, at)
+	}
+	ADDQ(Imm(64), x)
+	DECQ(n)
+	JNZ(LabelRef("loop"))
+	Label("done")
+	VZEROUPPER()
+	RET()
 }
 
 // sum16 writes the kernel that adds n vectors of 16 elements to one.

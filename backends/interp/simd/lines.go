@@ -14,6 +14,8 @@ type lineKernels struct {
 	divScalar func(n int, dst, x *float32, s float32)
 	mulAdd    func(n int, dst, x, y, z *float32)
 	resample  func(t *uint64)
+
+	leakyLanes func(n int, x, slopes *float32)
 }
 
 // Div sets dst = x / y.
@@ -47,6 +49,21 @@ func (s *Set) MulAdd(dst, x, y, z []float32) {
 	}
 	for i := n; i < len(dst); i++ {
 		dst[i] = f32.FMA(x[i], y[i], z[i])
+	}
+}
+
+// LeakyLanes multiplies the negative elements of x, pixels of 16 channels, by
+// the slopes of the channels.
+func (s *Set) LeakyLanes(x, slopes []float32) {
+	slopes = slopes[:Block]
+	if s.lines.leakyLanes != nil && len(x) > 0 {
+		s.lines.leakyLanes(len(x)/Block, &x[0], &slopes[0])
+		return
+	}
+	for i, v := range x {
+		if v < 0 {
+			x[i] = v * slopes[i%Block]
+		}
 	}
 }
 

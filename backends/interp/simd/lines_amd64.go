@@ -1,8 +1,8 @@
 package simd
 
 var (
-	linesAVX2   = lineKernels{divAVX2, divScalarAVX2, mulAddAVX2, resampleAVX2}
-	linesAVX512 = lineKernels{divAVX512, divScalarAVX512, mulAddAVX512, resampleAVX512}
+	linesAVX2   = lineKernels{divAVX2, divScalarAVX2, mulAddAVX2, resampleAVX2, leakyLanesAVX2}
+	linesAVX512 = lineKernels{divAVX512, divScalarAVX512, mulAddAVX512, resampleAVX512, leakyLanesAVX512}
 )
 
 // sum16 adds n vectors of 16 elements to one. It is called directly so that

@@ -101,6 +101,37 @@ done:
 	VZEROUPPER
 	RET
 
+// func leakyLanesAVX2(n int, x *float32, slopes *float32)
+// Requires: AVX
+TEXT ·leakyLanesAVX2(SB), NOSPLIT, $0-24
+	MOVQ    n+0(FP), AX
+	MOVQ    x+8(FP), CX
+	MOVQ    slopes+16(FP), DX
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS (DX), Y1
+	VMOVUPS 32(DX), Y2
+	TESTQ   AX, AX
+	JZ      done
+
+loop:
+	VMOVUPS   (CX), Y3
+	VCMPPS    $0x11, Y0, Y3, Y4
+	VMULPS    Y1, Y3, Y5
+	VBLENDVPS Y4, Y5, Y3, Y3
+	VMOVUPS   Y3, (CX)
+	VMOVUPS   32(CX), Y3
+	VCMPPS    $0x11, Y0, Y3, Y4
+	VMULPS    Y2, Y3, Y5
+	VBLENDVPS Y4, Y5, Y3, Y3
+	VMOVUPS   Y3, 32(CX)
+	ADDQ      $0x40, CX
+	DECQ      AX
+	JNZ       loop
+
+done:
+	VZEROUPPER
+	RET
+
 // func resampleAVX2(t *uint64)
 // Requires: AVX
 TEXT ·resampleAVX2(SB), NOSPLIT, $0-8
@@ -248,6 +279,30 @@ loop:
 
 done:
 	VMOVUPS Z0, (CX)
+	VZEROUPPER
+	RET
+
+// func leakyLanesAVX512(n int, x *float32, slopes *float32)
+// Requires: AVX, AVX512F
+TEXT ·leakyLanesAVX512(SB), NOSPLIT, $0-24
+	MOVQ    n+0(FP), AX
+	MOVQ    x+8(FP), CX
+	MOVQ    slopes+16(FP), DX
+	VPXORD  Z0, Z0, Z0
+	VMOVUPS (DX), Z1
+	TESTQ   AX, AX
+	JZ      done
+
+loop:
+	VMOVUPS (CX), Z2
+	VCMPPS  $0x11, Z0, Z2, K1
+	VMULPS  Z1, Z2, K1, Z2
+	VMOVUPS Z2, (CX)
+	ADDQ    $0x40, CX
+	DECQ    AX
+	JNZ     loop
+
+done:
 	VZEROUPPER
 	RET
 

@@ -13,6 +13,8 @@ func mulAddAVX2(n int, dst *float32, x0 *float32, x1 *float32, x2 *float32)
 //go:noescape
 func sum16AVX2(n int, sum *float32, x *float32)
 
+func leakyLanesAVX2(n int, x *float32, slopes *float32)
+
 //go:noescape
 func resampleAVX2(t *uint64)
 
@@ -24,6 +26,8 @@ func mulAddAVX512(n int, dst *float32, x0 *float32, x1 *float32, x2 *float32)
 
 //go:noescape
 func sum16AVX512(n int, sum *float32, x *float32)
+
+func leakyLanesAVX512(n int, x *float32, slopes *float32)
 
 //go:noescape
 func resampleAVX512(t *uint64)
