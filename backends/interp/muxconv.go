@@ -32,7 +32,7 @@ func muxSource(x *executable, n *ir.Node) (source, bool) {
 	}
 	m := &muxConv{x: x, w: geometryOf(n, g), weights: weights, places: places.Int64s()}
 	halo := m.w.halo()
-	if !smallEnough(m.w.ih+halo.top+halo.bottom, m.w.iw+halo.left+halo.right, max(1, m.w.ic)) {
+	if !smallEnough(m.w.ih+halo.top+halo.bottom+1, m.w.iw+halo.left+halo.right+2*(m.w.sw+16), max(1, m.w.ic)) {
 		return source{}, false
 	}
 	src := source{in: n.In[:1], name: "mux", make: m.phases, arrange: m.arrange}
@@ -235,29 +235,26 @@ func (t *muxTiles) setParams(m *simd.Mux, n, o, y int) {
 // first that taps use, one plane for each remainder, and the work that fills it.
 func (m *muxConv) split(in *view, s *step) (*view, []phase) {
 	w := &m.w
-	wide := (in.row + w.sw - 1) / w.sw
+	// If a row is not a whole number of strides, rows are split one by one, with what is right of them.
+	wide, piece := in.row/w.sw, in.group
+	if in.row%w.sw != 0 {
+		wide, piece = max(wide+1, w.ow+(w.kw-1)*w.dw/w.sw), in.row
+	}
 	to := s.temp([]int{w.n, w.ic * w.sw, in.group / in.row, wide}, planar)
 	used := make([]bool, w.sw)
 	for i := range w.kw {
 		used[i*w.dw%w.sw] = true
 	}
-	from, piece := in.left-w.left, in.row
-	if in.row%w.sw == 0 {
-		piece = in.group // the columns go on as the rows do
-	}
+	from := in.left - w.left
 	return to, []phase{{w.n * w.ic, func(_ *worker, i int) {
 		for j := range w.sw {
 			if !used[j] {
 				continue
 			}
 			for at := 0; at < in.group; at += piece {
-				src := in.data[i*in.group+at:][:piece]
-				if from+j >= len(src) {
-					continue
-				}
-				src = src[from+j:]
+				src := in.data[i*in.group+at+from+j:]
 				dst := to.data[(i*w.sw+j)*to.group+at/in.row*wide:]
-				m.x.set.Every(dst[:(len(src)+w.sw-1)/w.sw], src, w.sw)
+				m.x.set.Every(dst[:min(piece/in.row*wide, (len(src)+w.sw-1)/w.sw)], src, w.sw)
 			}
 		}
 	}}}
