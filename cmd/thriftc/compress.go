@@ -355,7 +355,12 @@ func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 			_, err = c.OutOrStdout().Write(data)
 		}
 	} else {
-		err = printReport(c.OutOrStdout(), rep, o.output)
+		if data.train != nil {
+			err = printBits(c.OutOrStdout(), rep.After.Layers)
+		}
+		if err == nil {
+			err = printReport(c.OutOrStdout(), rep, o.output)
+		}
 	}
 	if err == nil && !rep.BudgetMet {
 		err = &exitError{exitBudget, fmt.Errorf("the budget of %g points is not met; the best model is in %s", *rec.MaxDrop, o.output), "raise --weight-bits or --act-bits, add --recon, or allow a larger --max-drop"}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"thriftc/atomicfile"
@@ -189,20 +190,32 @@ func (s *search) plot(base string) error {
 		panel("bit operations", "bit operations of an image in millions", 1e6, func(e journalEntry) int64 { return e.BOPs }))
 }
 
+// weighted are the layers with weights: convolutions and matrix products.
+func weighted(layers []report.Layer) []report.Layer {
+	return slices.DeleteFunc(slices.Clone(layers), func(l report.Layer) bool {
+		return l.WeightBits == 0 || l.MACs == 0 || l.Op == "BatchNormalization"
+	})
+}
+
 // plotBits draws the widths of the layers of a graph to base.svg and base.png.
 func plotBits(base string, g *ir.Graph) error {
 	weights, acts := report.Curve{Name: "weights"}, report.Curve{Name: "input activations"}
-	layer := 0
-	for _, l := range report.Summarize(g).Layers {
-		if l.WeightBits == 0 || l.MACs == 0 || l.Op == "BatchNormalization" {
-			continue
-		}
-		layer++
-		weights.X, weights.Y = append(weights.X, float64(layer)), append(weights.Y, float64(l.WeightBits))
-		acts.X, acts.Y = append(acts.X, float64(layer)), append(acts.Y, float64(l.ActivationBits))
+	for i, l := range weighted(report.Summarize(g).Layers) {
+		x := float64(i + 1)
+		weights.X, weights.Y = append(weights.X, x), append(weights.Y, float64(l.WeightBits))
+		acts.X, acts.Y = append(acts.X, x), append(acts.Y, float64(l.ActivationBits))
 	}
-	if layer == 0 {
+	if len(weights.X) == 0 {
 		return nil
 	}
 	return report.WritePlot(base, report.Panel{Title: "bits", XLabel: "layer", YLabel: "bits", Curves: []report.Curve{weights, acts}})
+}
+
+// printBits prints the widths of the layers.
+func printBits(w io.Writer, layers []report.Layer) error {
+	t := &report.Table{Head: []string{"layer", "operator", "weights", "weight bits", "input bits"}}
+	for _, l := range weighted(layers) {
+		t.Add(l.Name, l.Op, report.Count(l.Parameters), strconv.Itoa(l.WeightBits), strconv.Itoa(l.ActivationBits))
+	}
+	return t.Write(w, isTerminal(w))
 }

@@ -39,7 +39,7 @@ func New() *Bitlength {
 		Gamma: -1, Lambda: lambdaEqual, Granularity: perLayer, ActGranularity: perLayer, GroupSize: 16,
 		MinBits: 2, MaxBits: 8, InputBits: 8, ResidualBits: 8,
 		WeightRange: rangeLearned, ActRange: rangeLearned, Freeze: freezeCeil,
-		Learn: 0.5, Rate: 0.02, BitsRate: 0.1, RangeRate: 0.01, WeightDecay: 1e-4, MaxDrop: -1,
+		Learn: 0.5, Rate: 0.01, BitsRate: 0.1, RangeRate: 0.01, WeightDecay: 1e-4, MaxDrop: -1,
 	}
 }
 
