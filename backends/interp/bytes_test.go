@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 
+	"thriftc/backends"
+	"thriftc/backends/interp/simd"
 	"thriftc/ir"
 	"thriftc/ir/tensor"
 )
@@ -220,5 +222,35 @@ func TestByteEnds(t *testing.T) {
 		y := b.step(x)
 		b.Output(x) // beside the result
 		b.check(fmt.Sprint("ends ", seed), y, 0)
+	}
+}
+
+// A run of integer kernels allocates nothing.
+func TestByteAllocations(t *testing.T) {
+	b := &byteBuilder{newBuilder(t, 5), map[*ir.Value]int64{}}
+	v := b.node("QuantizeLinear", []*ir.Value{b.data(1, 5, 12, 13), b.Float("s", 0.02), b.integer(tensor.I8, 3)})
+	b.zeros[v] = 3
+	for range 12 {
+		v = b.step(v)
+	}
+	v = b.product(v, true)
+	b.Output(v)
+	for _, s := range simd.All() {
+		x, err := New().Compile(t.Context(), b.Graph(), backends.Options{Threads: 1, Kernel: s.Name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := x.Run(t.Context(), b.in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := testing.AllocsPerRun(20, func() {
+			if err := x.RunInto(t.Context(), b.in, out); err != nil {
+				t.Error(err)
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", s.Name, n)
+		}
+		x.Close()
 	}
 }
