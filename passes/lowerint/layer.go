@@ -25,7 +25,7 @@ func multiplierOf(x float64, bound int64) float32 {
 type weights struct {
 	value, zero *ir.Value // integers and, if not 0, their zero points
 	scale       []float32 // one, or one per row
-	rows        [][]int64 // without their zero points
+	up, down    []int64   // for each row, the sum of the positive elements less their zero point, and of the negative ones, negated
 }
 
 // weightsOf reads input i of n, DequantizeLinear of a constant, whose dimension
@@ -64,12 +64,30 @@ func weightsOf(n *ir.Node, i, axis int) (*weights, string) {
 	for _, s := range shape[axis+1:] {
 		inner *= s
 	}
-	w.rows = make([][]int64, shape[axis])
-	for j, v := range q.Int64s() {
-		r := j / inner % shape[axis]
-		w.rows[r] = append(w.rows[r], v-zeros[r%len(zeros)])
+	w.up, w.down = make([]int64, shape[axis]), make([]int64, shape[axis])
+	switch x := q.Container().(type) {
+	case []int8:
+		sumRows(w, x, inner, zeros)
+	case []uint8:
+		sumRows(w, x, inner, zeros)
 	}
 	return w, ""
+}
+
+// sumRows fills up and down from elements of which inner belong to the same row.
+func sumRows[T int8 | uint8](w *weights, x []T, inner int, zeros []int64) {
+	rows := len(w.up)
+	for i := 0; i < len(x) && inner > 0; i += inner {
+		r := i / inner % rows
+		zero, up, down := zeros[r%len(zeros)], int64(0), int64(0)
+		for _, v := range x[i : i+inner] {
+			d := int64(v) - zero
+			up += max(d, 0)
+			down += max(-d, 0)
+		}
+		w.up[r] += up
+		w.down[r] += down
+	}
 }
 
 // product is a layer at the integer level.
@@ -133,15 +151,11 @@ func (l *lowering) productOf(n *ir.Node, bias *ir.Value) (*product, string) {
 // magnitudes returns a bound of the sums of every row.
 func (p *product) magnitudes() []int64 {
 	g := p.x.grid
-	out := make([]int64, len(p.w.rows))
-	for i, row := range p.w.rows {
-		var up, down int64
-		for _, w := range row {
-			a, b := w*(g.lo-g.zero), w*(g.hi-g.zero)
-			up += max(a, b, 0)
-			down += min(a, b, 0)
-		}
-		out[i] = max(up, -down)
+	below, above := max(g.zero-g.lo, 0), max(g.hi-g.zero, 0) // of the operand
+	out := make([]int64, len(p.w.up))
+	for i, up := range p.w.up {
+		down := p.w.down[i]
+		out[i] = max(up*above+down*below, up*below+down*above)
 	}
 	return out
 }
@@ -157,7 +171,7 @@ func (p *product) readBias(bias *ir.Value, most []int64) string {
 		return "its bias is no constant"
 	}
 	b := t.Float32s()
-	if len(b) != 1 && len(b) != len(p.w.rows) || t.Rank() > 0 && t.Shape()[t.Rank()-1] != len(b) {
+	if len(b) != 1 && len(b) != len(p.w.up) || t.Rank() > 0 && t.Shape()[t.Rank()-1] != len(b) {
 		return fmt.Sprintf("its bias is %v", ir.TypeOf(t))
 	}
 	steps := make([]float64, max(len(b), len(p.w.scale)))
@@ -189,7 +203,7 @@ func (p *product) readBias(bias *ir.Value, most []int64) string {
 			more = more && 2*(float64(most[i%len(most)])*math.Ldexp(1, p.shift)+math.Abs(v)) < 1<<29
 		}
 		if fine || !more || p.shift == maxBiasShift {
-			p.spread(len(p.w.rows))
+			p.spread(len(p.w.up))
 			return ""
 		}
 		p.shift++
@@ -201,8 +215,8 @@ func (p *product) spread(n int) {
 	if len(p.bias) == 1 && n > 1 {
 		p.bias = slices.Repeat(p.bias, n)
 	}
-	if len(p.bias) == 1 && len(p.w.rows) > 1 {
-		p.bias = slices.Repeat(p.bias, len(p.w.rows))
+	if len(p.bias) == 1 && len(p.w.up) > 1 {
+		p.bias = slices.Repeat(p.bias, len(p.w.up))
 	}
 }
 
