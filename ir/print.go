@@ -38,11 +38,13 @@ func Format(g *Graph) string {
 	return b.String()
 }
 
-// Fingerprint is the SHA-256 of g's text form, hence of everything that g
-// says: structure, attributes, types, tensors and names.
+// Fingerprint is the SHA-256 of g's text form, with the bytes of large tensors as
+// they are, hence of everything that g says: structure, attributes, types, tensors and names.
 func Fingerprint(g *Graph) [32]byte {
 	h := sha256.New()
-	Print(h, g) // a hash never fails
+	p := &printer{w: bufio.NewWriterSize(h, 1<<16), plain: true}
+	p.graph(g, "")
+	p.w.Flush() // a hash never fails
 	return [32]byte(h.Sum(nil))
 }
 
@@ -56,7 +58,8 @@ const (
 type printer struct {
 	w     *bufio.Writer
 	short bool
-	splat int // bytes of memory of the tensors printed as splat so far
+	plain bool // large tensors are written as bytes instead of text
+	splat int  // bytes of memory of the tensors printed as splat so far
 }
 
 // put writes; a write error stays in the bufio.Writer until Flush.
@@ -231,6 +234,8 @@ func (p *printer) tensor(t *tensor.Tensor) {
 			p.put(formatElem(e, raw[i:i+size]))
 		}
 		p.put("]")
+	case p.plain:
+		p.w.Write(raw)
 	default:
 		p.put(`base64 "`)
 		enc := base64.NewEncoder(base64.StdEncoding, p.w)

@@ -151,10 +151,13 @@ func randomise(g *ir.Graph, seed uint64) (*ir.Graph, error) {
 
 // weightRange returns the range from which input i of a node is drawn:
 // uniform with variance 2/fan-in for weights (He et al., "Delving Deep into
-// Rectifiers", eq. 10), around 1 for what scales and around 0 for what is added.
+// Rectifiers", eq. 10), around 0 for what is added. Batch normalisations scale by less than 1,
+// so that sums of residual blocks do not grow beyond what a softmax tells apart.
 func weightRange(n *ir.Node, i int, shape []int) (lo, hi float32) {
 	switch {
-	case n.Op.Name == "BatchNormalization" && (i == 1 || i == 4):
+	case n.Op.Name == "BatchNormalization" && i == 1:
+		return 0.25, 0.75
+	case n.Op.Name == "BatchNormalization" && i == 4:
 		return 0.5, 1.5
 	case i > 1 || len(shape) < 2:
 		return -0.1, 0.1
