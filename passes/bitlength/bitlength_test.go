@@ -80,7 +80,12 @@ func TestFinished(t *testing.T) {
 			if err := ir.Verify(f); err != nil {
 				t.Fatal(err)
 			}
+			names := map[string]bool{}
 			for _, n := range f.Nodes {
+				if n.Name != "" && names[n.Name] {
+					t.Errorf("two nodes are named %s", n.Name)
+				}
+				names[n.Name] = true
 				if n.Op.Name == "BatchNormalization" || n.Op.Name == "thriftc.BitQuant" {
 					t.Errorf("%s is left", n.Op.Name)
 				}

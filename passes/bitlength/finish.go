@@ -165,8 +165,9 @@ func (f *finisher) activations(q *quantiser, bits []float64) error {
 		if done[old] == nil {
 			v := f.of(old)
 			name := v.Name
+			label := name + "_quantizer"
 			if f.stored[old] != nil {
-				v = f.stored[old]
+				v, label = f.stored[old], name+"_requantizer"
 			}
 			at := f.r
 			if v.Def != nil {
@@ -181,7 +182,7 @@ func (f *finisher) activations(q *quantiser, bits []float64) error {
 				x = b.add("Max", "_above", nil, x, f.r.Const(name+"_least", tensor.Of(wide(limits[0]), shape...)))
 			}
 			if b.err == nil {
-				n, err := at.Add("thriftc.Quant", name+"_quantizer", ir.MakeAttrs("signed", q.signed), append([]*ir.Value{x}, in[1:]...), name+"_quantized")
+				n, err := at.Add("thriftc.Quant", label, ir.MakeAttrs("signed", q.signed), append([]*ir.Value{x}, in[1:]...), name+"_quantized")
 				if err != nil {
 					return err
 				}
