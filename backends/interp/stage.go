@@ -132,6 +132,8 @@ func stageOf(s *simd.Set, n *ir.Node, v *ir.Value) (stage, bool) {
 		return normStage(s, n, shape)
 	case "thriftc.Quant":
 		return quantStage(s, n, v, shape)
+	case "thriftc.ClipGrad":
+		return clipGradStage(s, n, v)
 	case "thriftc.ReluGrad":
 		if n.In[0] != v || n.In[1] == v || n.In[1].HasData() || !n.In[1].Type.Equal(v.Type) {
 			return stage{}, false
@@ -144,6 +146,42 @@ func stageOf(s *simd.Set, n *ir.Node, v *ir.Value) (stage, bool) {
 		return flatStage(f), true
 	}
 	return stage{}, false
+}
+
+// clipGradStage is ClipGrad with constant limits.
+func clipGradStage(s *simd.Set, n *ir.Node, v *ir.Value) (stage, bool) {
+	limits := [2]*float32{}
+	for i := range limits {
+		if n.Input(i+2) == nil {
+			continue
+		}
+		t := n.ConstIn(i + 2)
+		if t == nil || t.Len() != 1 || !finite(t.Float32s()) {
+			return stage{}, false
+		}
+		limits[i] = &t.Float32s()[0]
+	}
+	if n.In[0] != v || n.In[1] == v || n.In[1].HasData() || !n.In[1].Type.Equal(v.Type) {
+		return stage{}, false
+	}
+	return stage{other: n.In[1], flat: true, rows: func(rowKind) apply {
+		return func(_ *worker, row, other []float32, _ int) {
+			var room [256]float32 // for differences, which are positive just where the limits are kept
+			for len(row) > 0 {
+				k := min(len(row), len(room))
+				if limits[0] != nil {
+					s.AddScalar(room[:k], other[:k], -*limits[0])
+					s.Mask(row[:k], row[:k], room[:k])
+				}
+				if limits[1] != nil {
+					s.AddScalar(room[:k], other[:k], -*limits[1])
+					s.MulScalar(room[:k], room[:k], -1)
+					s.Mask(row[:k], row[:k], room[:k])
+				}
+				row, other = row[k:], other[k:]
+			}
+		}
+	}}, true
 }
 
 func clampStage(s *simd.Set, lo, hi float32) stage {

@@ -222,3 +222,18 @@ func TestSGDUpdate(t *testing.T) {
 		}
 	}
 }
+
+func TestClipGradient(t *testing.T) {
+	for _, shape := range [][]int{{3, 20, 5, 7}, {4, 300}} {
+		for limits := range 4 {
+			b := newBuilder(t, uint64(limits))
+			in := []*ir.Value{b.data(shape...), nil, nil}
+			for i := range 2 {
+				if limits>>i&1 != 0 {
+					in[i+1] = b.Float("limit", float32(i))
+				}
+			}
+			b.checkAll(fmt.Sprint("shape ", shape, " limits ", limits), 0, b.gradients(b.node("Clip", in))...)
+		}
+	}
+}

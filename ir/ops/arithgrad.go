@@ -93,12 +93,11 @@ func gradPRelu(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error
 	return b.done(b.where(below, b.times(d, n.In[1]), d), b.reduceTo(b.where(below, b.times(d, x), b.number(x, 0)), n.In[1]))
 }
 
-// gradClip passes the gradient on where Clip returned the element itself, else
-// to the limit.
+// gradClip passes the gradient on between the limits, to a limit where that counts.
 func gradClip(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {
 	b := backprop{r: r, n: n}
-	x, y, zero := n.In[0], n.Out[0], b.number(n.In[0], 0)
-	out := []*ir.Value{b.where(b.add("Equal", nil, x, y), dout[0], zero)}
+	x, zero := n.In[0], b.number(n.In[0], 0)
+	out := []*ir.Value{b.add("thriftc.ClipGrad", nil, append([]*ir.Value{dout[0], n.Out[0]}, n.In[1:]...)...)}
 	for i, relation := range []string{"Less", "Greater"} {
 		if v := n.Input(i + 1); v != nil {
 			out = append(out, b.reduceTo(b.where(b.add(relation, nil, x, v), dout[0], zero), v))

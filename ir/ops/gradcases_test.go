@@ -215,6 +215,7 @@ var gradCases = map[string][]gradCase{
 		{in: list(random(1, -1, 1, 3, 4), tensor.Of([]float64{2.3, 3.6, 5.5}, 3, 1), tensor.Scalar(-0.9), tensor.Scalar(1.1)), skip: []int{0, 2, 3}},
 		{in: list(random(1, -1, 1, 3, 4), tensor.Scalar(2.3), tensor.Scalar(-0.9), tensor.Scalar(1.1)), skip: []int{0, 2, 3}, attrs: ir.MakeAttrs("grid", gridSymmetric, "fixed_range", 1)},
 	},
+	"thriftc.ClipGrad": {{in: list(random(1, -1, 1, 3, 4), random(2, -1, 1, 3, 4), random(3, -0.5, -0.4), random(4, 0.4, 0.5)), skip: []int{1, 2, 3}}},
 	"thriftc.ReluGrad": {{in: list(random(1, -1, 1, 3, 4), random(2, -1, 1, 3, 4)), skip: []int{1}}},
 	"thriftc.BatchNormTrain": {
 		{in: list(random(1, -1, 1, 3, 2, 3, 2), random(2, 1, 2, 2), random(3, -1, 1, 2)), loss: []int{0}},
