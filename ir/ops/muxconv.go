@@ -207,10 +207,32 @@ func muxSum[T number](n *ir.Node, xs []int, x []T, weights, positions *tensor.Te
 // equal but for the sign of zero, and where an infinity or NaN of X meets an absent weight.
 func exportMuxConv(r *ir.Rewriter, n *ir.Node, _ int) error {
 	w, p := n.ConstIn(1), n.ConstIn(2)
+	d := n.In[1].Def // weights may be stored as integers
+	if w == nil && d != nil && d.Op.Name == "DequantizeLinear" && d.Input(2) == nil && d.Int("block_size") == 0 {
+		w = d.ConstIn(0)
+	} else {
+		d = nil
+	}
 	if w == nil || p == nil {
 		return fmt.Errorf("%s %s: weights and positions must be constants to be written as Conv", n.Op.Name, n.Label())
 	}
-	dense := r.Const(n.In[1].Name+"_dense", DenseMux(w, p, n.In[0].Type.Elem, n.Ints("kernel_shape")))
+	name, kernel := n.In[1].Name+"_dense", n.Ints("kernel_shape")
+	var dense *ir.Value
+	if d == nil {
+		dense = r.Const(name, DenseMux(w, p, n.In[0].Type.Elem, kernel))
+	} else {
+		q := DenseMux(w, p, tensor.F64, kernel)
+		axis := d.Int("axis")
+		if axis < 0 {
+			axis += w.Rank()
+		}
+		m, err := r.Add("DequantizeLinear", labelled(d, "_dense"), ir.MakeAttrs("axis", axis),
+			[]*ir.Value{r.Const(name+"_integers", tensor.FromInt64s(w.Elem(), q.Int64s(), q.Shape()...)), d.In[1]}, name)
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", n.Op.Name, n.Label(), err)
+		}
+		dense = m.Out[0]
+	}
 	r.SetOp(n, "Conv")
 	if b := n.Input(3); b != nil {
 		r.SetInputs(n, n.In[0], dense, b)

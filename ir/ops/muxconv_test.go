@@ -105,7 +105,7 @@ func TestMuxConvRefuses(t *testing.T) {
 }
 
 func TestMuxConvExport(t *testing.T) {
-	for _, op := range []string{"thriftc.MuxConv", "thriftc.Shift"} {
+	for i, op := range []string{"thriftc.MuxConv", "thriftc.Shift", "thriftc.MuxConv"} {
 		in := []*tensor.Tensor{vec32(1, 2, 3, 4).Reshape(2, 2), tensor.Of([]uint8{0, 8, 4, 3}, 2, 2)}
 		if op == "thriftc.Shift" {
 			in = []*tensor.Tensor{tensor.Of([]uint8{2, 7}, 2)}
@@ -113,6 +113,10 @@ func TestMuxConvExport(t *testing.T) {
 		r, n, err := muxNode(op, in...)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if i == 2 { // weights stored as integers
+			q := r.Before(n).Const("q", tensor.OfElem(tensor.I4, []int8{1, -8, 7, 0}, 2, 2))
+			r.SetInput(n, 1, r.Before(n).Must1("DequantizeLinear", "", ir.MakeAttrs("axis", -2), q, r.Const("s", vec32(0.5, 2))))
 		}
 		r.Output(n.Out[0])
 		x := []*tensor.Tensor{randomTensor(rand.New(rand.NewPCG(1, 1)), tensor.F32, []int{1, 2, 5, 5})}

@@ -180,9 +180,7 @@ func (m *muxifier) conv(r *ir.Rewriter, n *ir.Node) {
 	}
 	w, p := m.constants(v, k)
 	if dq != nil {
-		in := slices.Clone(dq.In)
-		in[0] = w
-		w = r.Must1("DequantizeLinear", dq.Name, slices.Clone(dq.Attrs), in...)
+		w = r.Must1("DequantizeLinear", dq.Name, slices.Clone(dq.Attrs), w, dq.In[1]) // a zero point would be zero
 	}
 	in := []*ir.Value{n.In[0], w, p}
 	m.become(r, n, "thriftc.MuxConv", k, append(in, n.In[2:]...))
