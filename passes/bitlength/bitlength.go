@@ -48,7 +48,7 @@ type Bitlength struct {
 	TargetBits  float64 `help:"mean bits to reach, over the weights and input activations of all layers, each counting the same; 0: no target"`
 	TargetBytes int     `help:"bytes to reach: weights packed at their widths; 0: no target"`
 	TargetBops  float64 `help:"bit operations of one image to reach: MACs times the widths of both operands; 0: no target"`
-	MaxDrop     float64 `help:"points of held-out accuracy that may be lost: looks for the smallest model that keeps to it; negative: no limit"`
+	MaxDrop     float64 `help:"points of held-out accuracy that may be lost: looks for the smallest model that keeps to it, and no smaller than a target; negative: no limit"`
 	Gamma       float64 `help:"strength of the regulariser, instead of a target; negative: chosen by the target"`
 	Uniform     int     `help:"the same fixed width for all weights and activations, fine-tuned for the whole time; 0: learn"`
 
@@ -124,7 +124,10 @@ func (o *Bitlength) Validate() error {
 	word("act-range", o.ActRange, rangeLearned, rangeEMA)
 	word("freeze", o.Freeze, freezeCeil, freezeRound)
 	if goals := o.goals(); goals > 1 {
-		bad("target-bits, target-bytes, target-bops, max-drop, gamma and uniform exclude each other; %d are given", goals)
+		bad("target-bits, target-bytes, target-bops, gamma and uniform exclude each other; %d are given", goals)
+	}
+	if o.MaxDrop >= 0 && (o.Gamma >= 0 || o.Uniform > 0) {
+		bad("max-drop goes with a target or alone, not with gamma or uniform")
 	}
 	if o.TargetBits < 0 || o.TargetBytes < 0 || o.TargetBops < 0 {
 		bad("a target is negative")
@@ -172,7 +175,7 @@ func (o *Bitlength) Validate() error {
 // goals counts the ways in which the widths are asked for.
 func (o *Bitlength) goals() int {
 	n := 0
-	for _, given := range []bool{o.TargetBits > 0, o.TargetBytes > 0, o.TargetBops > 0, o.MaxDrop >= 0, o.Gamma >= 0, o.Uniform > 0} {
+	for _, given := range []bool{o.TargetBits > 0, o.TargetBytes > 0, o.TargetBops > 0, o.Gamma >= 0, o.Uniform > 0} {
 		if given {
 			n++
 		}
@@ -207,7 +210,7 @@ func (o *Bitlength) Run(c *passes.Context, g *ir.Graph) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
-	if o.goals() == 0 {
+	if o.goals() == 0 && o.MaxDrop < 0 {
 		return errors.New("nothing says how far the widths should fall: give target-bits, target-bytes, target-bops, max-drop, gamma or uniform")
 	}
 	if p := o.Check(g); p != nil {

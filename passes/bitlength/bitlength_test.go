@@ -243,6 +243,7 @@ func TestOptions(t *testing.T) {
 	table := &passes.Table{Passes: []passes.Info{Info}}
 	for _, c := range []struct{ options, want string }{
 		{"target-bits=4,gamma=1", "exclude each other"},
+		{"max-drop=1,uniform=4", "max-drop goes with a target or alone"},
 		{"target-bits=9", "target-bits is 9"},
 		{"uniform=1", "uniform is 1"},
 		{"lambda=table,costs=conv", "pattern:weights"},

@@ -169,7 +169,7 @@ func (s *schedule) candidate(name string, w widths, get func(*ir.Value) *tensor.
 // how far it is beyond it, in bits.
 func (s *schedule) size(w widths) float64 {
 	g := s.m.goalOf()
-	if g.target > 0 {
+	if g.target > 0 && s.o.MaxDrop < 0 {
 		return max(g.bits(w)-g.target, 0)
 	}
 	return g.bits(w)

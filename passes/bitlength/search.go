@@ -21,7 +21,7 @@ type trial struct {
 // search looks for the smallest model whose held-out accuracy stays within the
 // budget. It starts from 8 bits everywhere and goes down in steps, each a training of bit
 // lengths and a fine-tuning that continue from the smallest model that kept to the budget. After
-// the first that did not, it halves the gap. Every trial is offered, so that the best so far can be kept.
+// the first that did not, it halves the gap. A target is the end of it. Every trial is offered, so that the best so far can be kept.
 func (s *schedule) search() error {
 	float, err := s.c.Score(s.c, s.m.g)
 	if err != nil {
@@ -29,6 +29,7 @@ func (s *schedule) search() error {
 	}
 	least := float - s.o.MaxDrop
 	g := s.m.goalOf()
+	floor := max(g.target, float64(s.o.MinBits))
 	untrained, err := s.judge("untrained", g)
 	if err != nil {
 		return err
@@ -36,10 +37,10 @@ func (s *schedule) search() error {
 	best := *untrained // within the budget, or with the highest score
 	failed := 0.0      // the largest size smaller than that which did not keep to it
 	for k := 1; k <= rounds; k++ {
-		if best.size-failed < 0.125 || !s.c.Until.IsZero() && time.Until(s.c.Until) < 0 {
+		if best.size-max(failed, floor) < 0.125 || !s.c.Until.IsZero() && time.Until(s.c.Until) < 0 {
 			break
 		}
-		g.target = next(best.size, failed, float64(s.o.MinBits))
+		g.target = next(best.size, failed, floor)
 		s.m.restore(best.values)
 		left := 1 / float64(rounds-k+1)
 		if err := s.learn(fmt.Sprintf("learn-%d", k), g, s.shareOf(s.o.Learn/rounds, left*s.o.Learn)); err != nil {
