@@ -42,6 +42,8 @@ func weightsOf(n *ir.Node, i, axis int) (*weights, string) {
 	}
 	w := &weights{value: d.In[0], scale: d.ConstIn(1).Float32s()}
 	switch {
+	case q.Len() == 0 || len(w.scale) == 0:
+		return nil, "its weights are empty"
 	case d.Int("block_size") != 0 || d.Out[0].Type.Elem != tensor.F32:
 		return nil, "its weights have scales for blocks, or are no f32"
 	case !q.Elem().IsInt() || q.Elem().Bits() > 8:
