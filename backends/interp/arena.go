@@ -65,6 +65,10 @@ func (p *plan) layOut() {
 // slack is the floats after the arena that kernels may read, though not use.
 const slack = 16
 
+// newFloats returns n floats with slack after them; tests put pages that cannot be
+// read or written around them.
+var newFloats = func(n int) []float32 { return make([]float32, n, n+slack) }
+
 // block is a piece of the arena that is in use from one step to another, both included.
 type block struct {
 	from, to int

@@ -125,7 +125,7 @@ func (x *executable) perform(ctx context.Context, in, out []*tensor.Tensor, spen
 		return nil, fmt.Errorf("the results between nodes: %w: they take %.1f GB, the limit is %d", tensor.ErrTooLarge, 4e-9*float64(p.arenaLen), 4*maxArena>>30)
 	}
 	if len(x.arena) < p.arenaLen {
-		x.arena = make([]float32, p.arenaLen, p.arenaLen+slack)
+		x.arena = newFloats(p.arenaLen)
 	}
 	if len(x.arena) > 0 {
 		p.bind(x.arena)

@@ -121,7 +121,7 @@ type worker struct {
 // temp returns n floats of scratch memory, which hold anything.
 func (w *worker) temp(n int) []float32 {
 	if len(w.scratch) < n {
-		w.scratch = make([]float32, n)
+		w.scratch = newFloats(n)
 	}
 	return w.scratch[:n]
 }
