@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"time"
 
 	"thriftc/backends"
 	"thriftc/ir"
@@ -234,7 +235,7 @@ func (o *Bitlength) Run(c *passes.Context, g *ir.Graph) error {
 	if err != nil {
 		return err
 	}
-	s := &schedule{o: o, c: c, m: m}
+	s := &schedule{o: o, c: c, m: m, began: time.Now()}
 	switch {
 	case o.MaxDrop >= 0:
 		err = s.search()

@@ -232,6 +232,7 @@ const slack = 0.05
 
 // whole rounds the learned bit lengths as freeze says. While a target is not
 // met, those are rounded down that are the least above a whole number, and then the widest are narrowed.
+// What a target leaves goes to those that lost the most by rounding.
 func (m *model) whole(w widths, g *goal) widths {
 	out := make(widths, len(w))
 	type part struct {
@@ -282,14 +283,53 @@ func (m *model) whole(w widths, g *goal) widths {
 		}
 		m.narrow(out, at.i, at.j)
 	}
+	m.fill(out, w, g)
 	return out
 }
 
-// narrow takes a bit from bit length j of quantiser i, and of those that share it.
+// fill adds bits while the target allows it, in the order of how far the learned
+// bit lengths are above what they were rounded to.
+func (m *model) fill(w, learned widths, g *goal) {
+	type part struct{ i, j int }
+	var order []part
+	for i, q := range m.quants {
+		for j := range w[i] {
+			if q.learned && m.firstWith(q.bits) == q {
+				order = append(order, part{i, j})
+			}
+		}
+	}
+	over := func(p part) float64 { return learned[p.i][p.j] - w[p.i][p.j] }
+	for added := true; added; {
+		added = false
+		slices.SortStableFunc(order, func(a, b part) int { return cmp.Compare(over(b), over(a)) })
+		for _, p := range order {
+			if w[p.i][p.j] >= float64(m.o.MaxBits) {
+				continue
+			}
+			before := g.bits(w)
+			m.add(w, p.i, p.j, 1)
+			if u := g.bits(w); u > g.target+1e-9 || u == before { // too much, or nothing that the target counts
+				m.add(w, p.i, p.j, -1)
+				continue
+			}
+			added = true
+		}
+	}
+}
+
+// narrow takes a bit from bit length j of quantiser i, unless it has the least.
 func (m *model) narrow(w widths, i, j int) {
+	if w[i][j] > float64(m.o.MinBits) {
+		m.add(w, i, j, -1)
+	}
+}
+
+// add changes bit length j of quantiser i, and of those that share it.
+func (m *model) add(w widths, i, j int, bits float64) {
 	for k, q := range m.quants {
 		if q.bits == m.quants[i].bits {
-			w[k][j] = max(w[k][j]-1, float64(m.o.MinBits))
+			w[k][j] += bits
 		}
 	}
 }

@@ -15,6 +15,8 @@ type schedule struct {
 	o *Bitlength
 	c *passes.Context
 	m *model
+
+	began time.Time
 }
 
 // reserve is the part of the time budget that is left for scoring and writing.
@@ -29,11 +31,16 @@ type share struct {
 	time   time.Duration
 }
 
+// atLeast is the part of its share of the whole time that a training gets even
+// when those before it took longer than they were planned to.
+const atLeast = 0.25
+
 // shareOf returns a part of all epochs and a part of the time that is left.
 func (s *schedule) shareOf(epochs, left float64) share {
 	sh := share{epochs: s.o.Epochs * epochs}
 	if !s.c.Until.IsZero() {
-		sh.time = max(time.Duration(float64(time.Until(s.c.Until))*left*(1-reserve)), time.Second)
+		part := func(d time.Duration, x float64) time.Duration { return time.Duration(float64(d) * x * (1 - reserve)) }
+		sh.time = max(part(time.Until(s.c.Until), left), part(s.c.Until.Sub(s.began), epochs*atLeast))
 	} else if s.o.Epochs == 0 {
 		sh.epochs = defaultEpochs * epochs
 	}
