@@ -169,11 +169,9 @@ func (f *finisher) activations(q *quantiser, bits []float64) error {
 			if f.stored[old] != nil {
 				v, label = f.stored[old], name+"_requantizer"
 			}
-			at := f.r
+			at := f.r.Before(f.r.Graph().Nodes[0])
 			if v.Def != nil {
 				at = f.r.After(v.Def)
-			} else {
-				at = f.r.Before(f.r.Graph().Nodes[0])
 			}
 			b := &builder{r: at, prefix: name}
 			x := v
