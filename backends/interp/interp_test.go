@@ -164,7 +164,7 @@ func TestArena(t *testing.T) {
 	}
 }
 
-func TestRunStops(t *testing.T) {
+func TestCancelledRunReturns(t *testing.T) {
 	b := newBuilder(t, 1)
 	v := b.data(8, 64, 56, 56)
 	for range 12 {
