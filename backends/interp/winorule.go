@@ -42,8 +42,7 @@ func exactConvs(g *ir.Graph) map[string]bool {
 		}
 		grid[v] = false
 		n := v.Def
-		switch n.Op.Name {
-		case "DequantizeLinear", "QuantizeLinear", "thriftc.BipolarQuant", "thriftc.BitQuant", "thriftc.Lookup", "thriftc.Quant", "thriftc.Trunc":
+		if n.Op.Bits != nil || n.Op.Name == "thriftc.Lookup" {
 			grid[v] = true
 			return true
 		}
