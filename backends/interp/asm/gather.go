@@ -33,11 +33,7 @@ func (v isa) gather(sources int) {
 	TEXT(fmt.Sprintf("gather%d%s", sources, v.name), NOSPLIT, "func(t *uint64)")
 	Pragma("noescape")
 	g := Load(Param("t"), GP64())
-	word := func(disp int) reg.GPVirtual {
-		r := GP64()
-		MOVQ(Mem{Base: g, Disp: disp}, r)
-		return r
-	}
+	word := wordsOf(g)
 	y, step, n := word(gatherY), word(gatherYDist), word(gatherN)
 	var x, index []reg.Register
 	var mask []reg.OpmaskVirtual

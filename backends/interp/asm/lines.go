@@ -105,11 +105,7 @@ func (v isa) resample() {
 	TEXT("resample"+v.name, NOSPLIT, "func(t *uint64)")
 	Pragma("noescape")
 	t := Load(Param("t"), GP64())
-	word := func(disp int) reg.GPVirtual {
-		r := GP64()
-		MOVQ(Mem{Base: t, Disp: disp}, r)
-		return r
-	}
+	word := wordsOf(t)
 	x, y := word(resampleX), word(resampleY)
 	cols, colWeights := word(resampleCols), word(resampleColWeights)
 	pixels := word(resamplePixels)

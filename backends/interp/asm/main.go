@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
 
@@ -74,4 +75,13 @@ func main() {
 		write(v)
 	}
 	Generate()
+}
+
+// wordsOf returns a function that loads the word at some distance from a pointer to a struct.
+func wordsOf(base reg.Register) func(disp int) reg.GPVirtual {
+	return func(disp int) reg.GPVirtual {
+		r := GP64()
+		MOVQ(Mem{Base: base, Disp: disp}, r)
+		return r
+	}
 }

@@ -99,11 +99,7 @@ func qmux(patches, pixels int) {
 	Pragma("noescape")
 	Doc(fmt.Sprintf("%s computes %d patches of %d pixels.", name, patches, pixels))
 	m := Load(Param("m"), GP64())
-	word := func(disp int) reg.GPVirtual {
-		r := GP64()
-		MOVQ(Mem{Base: m, Disp: disp}, r)
-		return r
-	}
+	word := wordsOf(m)
 	var moved []Mem // to be added to the places of the first pixel's taps
 	if pixels == 4 {
 		for i, d := range []uint64{4, 16, 20} {

@@ -62,11 +62,7 @@ func (v isa) outer(name string, n int, lanes bool) {
 	TEXT(name+v.name, NOSPLIT, "func(t *uint64)")
 	Pragma("noescape")
 	t := Load(Param("t"), GP64())
-	word := func(disp int) reg.GPVirtual {
-		r := GP64()
-		MOVQ(Mem{Base: t, Disp: disp}, r)
-		return r
-	}
+	word := wordsOf(t)
 	x, w, y := word(outerX), word(outerW), word(outerY)
 	rows, cols, xPixel := word(outerRows), word(outerCols), word(outerXPixel)
 	vectors := 16 / v.lanes
@@ -321,11 +317,7 @@ func (v isa) winoGrad() {
 	TEXT("winoGrad"+v.name, NOSPLIT, "func(t *uint64)")
 	Pragma("noescape")
 	t := Load(Param("t"), GP64())
-	word := func(disp int) reg.GPVirtual {
-		r := GP64()
-		MOVQ(Mem{Base: t, Disp: disp}, r)
-		return r
-	}
+	word := wordsOf(t)
 	x, row := word(winoX), word(winoRow)
 	d := sixOf(x, row)
 	base, step := word(winoV), word(winoStep)

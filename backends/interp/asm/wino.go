@@ -108,11 +108,7 @@ func (v isa) winoIn() {
 	TEXT("winoIn"+v.name, NOSPLIT, "func(t *uint64)")
 	Pragma("noescape")
 	t := Load(Param("t"), GP64())
-	word := func(disp int) reg.GPVirtual {
-		r := GP64()
-		MOVQ(Mem{Base: t, Disp: disp}, r)
-		return r
-	}
+	word := wordsOf(t)
 	x, row := word(winoX), word(winoRow)
 	d := sixOf(x, row)
 	base, step := word(winoV), word(winoStep)
@@ -193,11 +189,7 @@ func (v isa) winoOut() {
 	TEXT("winoOut"+v.name, NOSPLIT, "func(t *uint64)")
 	Pragma("noescape")
 	t := Load(Param("t"), GP64())
-	word := func(disp int) reg.GPVirtual {
-		r := GP64()
-		MOVQ(Mem{Base: t, Disp: disp}, r)
-		return r
-	}
+	word := wordsOf(t)
 	m, step := word(winoM), word(winoMStep)
 	y, add := word(winoY), word(winoAdd)
 	n := word(winoCount)
