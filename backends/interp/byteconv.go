@@ -171,28 +171,9 @@ func (c *byteConv) arrange(lies []int) ([]want, want) {
 // depthwise reports whether the kernel for it serves inputs in blocks of so many channels.
 func (c *byteConv) depthwise(block int) bool { return c.w.depthwise() && block == simd.Block }
 
-// byteTiling chooses how many of n blocks a panel has and how a row of so many
-// pixels is split.
+// byteTiling is tiling for tiles of bytes.
 func byteTiling(s *simd.Set, n, pixels, taps int) (blocks int, split []int) {
-	best := 0
-	for b := 1; b <= n && s.BytePixels(b) > 0; b++ {
-		most := s.BytePixels(b)
-		parts := evenly(pixels, (pixels+most-1)/most)
-		row := func(b int) (cost int) {
-			for _, p := range parts {
-				cost += max(4*b*p, 3*(b+p), 20)*taps + 20*b*p + 80
-			}
-			return cost
-		}
-		cost := n / b * row(b)
-		if n%b > 0 {
-			cost += row(n % b)
-		}
-		if best == 0 || cost < best {
-			best, blocks, split = cost, b, parts
-		}
-	}
-	return blocks, split
+	return tiling(n, pixels, s.BytePixels, func(b, p int) int { return max(4*b*p, 3*(b+p), 20)*taps + 20*b*p + 80 })
 }
 
 // product returns the work from in to out, which are bytes, or floats.

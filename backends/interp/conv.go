@@ -133,7 +133,7 @@ func (w *window) tiles(s *simd.Set, in, out, add *view, weights *view, threads i
 	if w.linear() && flat(in, out, add) {
 		p.line(&cols, &last, w.oh*w.ow)
 	}
-	most, split := tiling(s, blocks, cols)
+	most, split := floatTiling(s, blocks, cols)
 	if w.depthwise() || w.single {
 		most, split = 1, evenly(cols, (cols+s.ConvPixels(1)-1)/s.ConvPixels(1))
 	}

@@ -97,7 +97,7 @@ func (g *gemm) phases(in []*view, out *view, stages []stage, others []*view, s *
 	for i := 1; i < g.k; i++ {
 		taps[i] = step
 	}
-	most, split := tiling(g.x.set, blocks, cols)
+	most, split := floatTiling(g.x.set, blocks, cols)
 	p.split, p.lastSplit = split, evenly(last, (last+g.x.set.ConvPixels(most)-1)/g.x.set.ConvPixels(most))
 	once := p.images*p.rows == 1
 	p.panels = panelsOf(0, g.n/simd.Block, most, 0, taps, once)

@@ -101,27 +101,33 @@ func evenly(n, parts int) []int {
 }
 
 // tiling chooses how many of n blocks a panel has and how a row of so many
-// pixels is split: what takes the fewest instructions.
-func tiling(s *simd.Set, n, pixels int) (blocks int, split []int) {
-	const store = 40 // of a tile beside the multiply-adds, in multiply-adds of a tap, for 64 taps
+// pixels is split: what costs least. most returns how many pixels a tile of b blocks may have, 0 if there is
+// none; cost is that of a tile of b blocks and p pixels.
+func tiling(n, pixels int, most func(b int) int, cost func(b, p int) int) (blocks int, split []int) {
 	best := 0
-	for b := 1; b <= n && s.ConvPixels(b) > 0; b++ {
-		parts := evenly(pixels, (pixels+s.ConvPixels(b)-1)/s.ConvPixels(b))
-		row := func(b int) (cost int) {
+	for b := 1; b <= n && most(b) > 0; b++ {
+		parts := evenly(pixels, (pixels+most(b)-1)/most(b))
+		row := func(b int) (sum int) {
 			for _, p := range parts {
-				cost += max(64*b*p, 64*(b+p/2), 64*6) + store
+				sum += cost(b, p)
 			}
-			return cost
+			return sum
 		}
-		cost := n / b * row(b)
+		all := n / b * row(b)
 		if n%b > 0 {
-			cost += row(n % b)
+			all += row(n % b)
 		}
-		if best == 0 || cost < best {
-			best, blocks, split = cost, b, parts
+		if best == 0 || all < best {
+			best, blocks, split = all, b, parts
 		}
 	}
 	return blocks, split
+}
+
+// floatTiling is tiling for tiles of floats, by instructions.
+func floatTiling(s *simd.Set, n, pixels int) (blocks int, split []int) {
+	const store = 40 // of a tile beside the multiply-adds, in multiply-adds of a tap, for 64 taps
+	return tiling(n, pixels, s.ConvPixels, func(b, p int) int { return max(64*b*p, 64*(b+p/2), 64*6) + store })
 }
 
 // panelsOf makes the panels of n blocks from first on.

@@ -219,7 +219,7 @@ func alone(g *ir.Graph, n int) bool {
 var firstOnly = map[string]bool{
 	"AveragePool": true, "BatchNormalization": true, "Conv": true, "ConvTranspose": true, "DepthToSpace": true,
 	"GlobalAveragePool": true, "GlobalMaxPool": true, "InstanceNormalization": true, "LRN": true, "MaxPool": true,
-	"Quant": true, "SpaceToDepth": true,
+	"SpaceToDepth":  true,
 	"thriftc.Quant": true, "thriftc.MuxConv": true, "thriftc.Shift": true,
 	"QuantizeLinear": true, "thriftc.Lookup": true, "thriftc.QGemm": true,
 	"thriftc.QConv": true, "thriftc.QMuxConv": true, "thriftc.QAveragePool": true, "thriftc.QGlobalAveragePool": true,
