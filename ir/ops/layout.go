@@ -324,7 +324,7 @@ var _ = define(ir.Op{
 	Doc:   "Takes from each of axes the indices starts, starts+steps, … before ends; negative ones count from the end.",
 	Since: 10,
 	In:    "data, starts, ends, axes?, steps?", Out: "output", Elements: ir.Moved,
-	Grad:  gradMoved,
+	Grad:  gradSlice,
 	Infer: inferSlice,
 	Eval:  evalSlice,
 	Import: func(r *ir.Rewriter, n *ir.Node, opset int) error {

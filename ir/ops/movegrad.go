@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"math"
 	"slices"
 
 	"thriftc/ir"
@@ -84,6 +85,92 @@ func gradMoved(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error
 	all := b.add("ScatterElements", ir.MakeAttrs("reduction", "add"), room, at, d)
 	last := b.add("Reshape", nil, b.add("Add", nil, size, i64(1)), b.ints(1))
 	return b.done(b.reshapeTo(b.add("Slice", nil, all, b.ints(1), last), x))
+}
+
+// gradPad of zeros around data is what lies between them.
+func gradPad(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {
+	pads, ok := knownInts(n, 1)
+	axes, haveAxes := knownInts(n, 3)
+	if !ok || n.Input(3) != nil && !haveAxes || n.In[0].Type.Unranked || n.Str("mode") != "constant" || slices.Min(pads) < 0 {
+		return gradMoved(r, n, dout)
+	}
+	before, after, err := padsOf(n.In[0].Type.Rank(), pads, axes)
+	if err != nil {
+		return nil, err
+	}
+	var at, starts, ends []int64
+	for i := range before {
+		if before[i] == 0 && after[i] == 0 {
+			continue
+		}
+		end := int64(math.MaxInt64)
+		if after[i] > 0 {
+			end = -int64(after[i])
+		}
+		at, starts, ends = append(at, int64(i)), append(starts, int64(before[i])), append(ends, end)
+	}
+	b := backprop{r: r, n: n}
+	if at == nil {
+		return b.done(dout[0])
+	}
+	return b.done(b.add("Slice", nil, dout[0], b.ints(starts...), b.ints(ends...), b.ints(at...)))
+}
+
+// gradSlice puts zeros between the elements, as the gradient of a pooling with windows
+// of one element does, and around them.
+func gradSlice(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {
+	x := n.In[0].Type
+	args := make([][]int64, 5)
+	for i := 1; i < len(args); i++ {
+		var ok bool
+		if args[i], ok = knownInts(n, i); !ok && n.Input(i) != nil || x.Unranked {
+			return gradMoved(r, n, dout)
+		}
+	}
+	at, steps, err := sliceArgs(x.Rank(), args[1], args[2], args[3], args[4])
+	if err != nil {
+		return nil, err
+	}
+	rank := x.Rank()
+	pads := make([]int64, 2*rank)
+	strides := slices.Repeat([]int64{1}, max(0, rank-2))
+	spatial := slices.Clone(strides)
+	for i := range spatial {
+		spatial[i] = int64(x.Dims[2+i].N)
+	}
+	for i, a := range at {
+		if !x.Dims[a].Known() {
+			return gradMoved(r, n, dout)
+		}
+		first, by, count, err := sliceRange(args[1][i], args[2][i], steps[i], x.Dims[a].N)
+		if err != nil {
+			return nil, err
+		}
+		if count == 0 || by < 0 || by > 1 && a < 2 {
+			return gradMoved(r, n, dout)
+		}
+		taken := (count-1)*by + 1
+		if left := x.Dims[a].N - first - taken; by > 1 && left < by {
+			taken += left
+		}
+		if a >= 2 {
+			strides[a-2], spatial[a-2] = int64(by), int64(taken)
+		}
+		pads[a], pads[rank+a] = int64(first), int64(x.Dims[a].N-first-taken)
+	}
+	b := backprop{r: r, n: n}
+	d := dout[0]
+	if slices.ContainsFunc(strides, func(s int64) bool { return s > 1 }) {
+		if slices.ContainsFunc(x.Dims[2:], func(d ir.Dim) bool { return !d.Known() }) {
+			return gradMoved(r, n, dout)
+		}
+		ones := slices.Repeat([]int64{1}, len(strides))
+		d = b.add("thriftc.AveragePoolGrad", ir.MakeAttrs("kernel_shape", ones, "strides", strides, "spatial", spatial), d)
+	}
+	if slices.Max(pads) > 0 {
+		d = b.add("Pad", nil, d, b.ints(pads...))
+	}
+	return b.done(d)
 }
 
 func gradCumSum(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {

@@ -16,7 +16,7 @@ var _ = define(ir.Op{
 	In:    "data, pads, constant_value?, axes?", Out: "output", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{{Name: "mode", Kind: ir.StringAttr, Default: "constant",
 		Doc: "constant: constant_value, or 0; reflect: mirrored, the edge not repeated; edge: the edge; wrap: from the other end"}},
-	Grad: gradMoved,
+	Grad: gradPad,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1, 3); err != nil {
 			return nil, err
