@@ -128,3 +128,16 @@ type TrainedPoint struct {
 	Loss  float64  `json:"loss"`
 	Top1  *float64 `json:"top1,omitempty"` // held-out accuracy in percent
 }
+
+// RelativeRate is the part of the learning rate that suits weights of unusual scale, as
+// folded batch norms and inputs of 0 … 255 leave them: with the rate in proportion to the
+// mean square of the weights a step changes all by the same part. Weights as He et al.
+// initialise them, of mean square 2 / fan-in, or larger ones get the whole rate. rows is
+// how many outputs w has.
+func RelativeRate(w *tensor.Tensor, rows int) float64 {
+	sum := 0.0
+	for _, x := range w.Float64s() {
+		sum += x * x
+	}
+	return min(sum/float64(2*rows), 1)
+}

@@ -104,6 +104,6 @@ func Train(g *ir.Graph, seed uint64, data *dataset.Set) error {
 		Engine: exact{interp.New()}, Seed: seed, Recipe: recipe, Data: data,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
-	_, err := tr.Train(context.Background(), tr.Run("glyphs", g))
+	_, err := tr.Train(context.Background(), tr.Run("glyphs", g, false))
 	return err
 }

@@ -38,6 +38,9 @@ type Recipe struct {
 
 	Augment dataset.Augment `yaml:"augment" json:"augment"`
 
+	// KeepFolded trains convolutions without batch norm as they are, instead of giving
+	// a model that has none new ones for the time of the training.
+	KeepFolded bool `yaml:"keep_folded" json:"keep_folded"`
 	Reestimate int  `yaml:"reestimate" json:"reestimate"` // batches that batch norms are estimated on at the end; 0: running averages
 	EvalEvery  int  `yaml:"eval_every" json:"eval_every"` // epochs between evaluations
 	KeepBest   bool `yaml:"keep_best" json:"keep_best"`   // the result is the best evaluation on held-out data instead of the last step

@@ -209,11 +209,16 @@ func list(x []int) string {
 	return s
 }
 
-// Run returns the training of all weights of g as the recipe says.
-func (tr *Trainer) Run(name string, g *ir.Graph) *passes.TrainRun {
+// Run returns the training of all weights of g as the recipe says. unfolded says
+// that Unfold gave it batch norms; its weights are of any scale then, and so are their rates.
+func (tr *Trainer) Run(name string, g *ir.Graph, unfolded bool) *passes.TrainRun {
 	c := &tr.Recipe
+	params := Params(g, c.DecayAll)
+	if unfolded {
+		relativeRates(params, c.Rate)
+	}
 	return &passes.TrainRun{
-		Name: name, Graph: g, Params: Params(g, c.DecayAll), Epochs: c.Epochs,
+		Name: name, Graph: g, Params: params, Epochs: c.Epochs,
 		WarmUp: c.WarmUp, WeightDecay: c.WeightDecay, TeacherWeight: c.TeacherWeight, Reestimate: c.Reestimate, KeepBest: c.KeepBest,
 	}
 }

@@ -170,11 +170,7 @@ func openTrainData(o *trainOptions) (d trainData, err error) {
 func trainModel(c *cobra.Command, model string, o *trainOptions, d trainData, seed uint64) (*ir.Graph, error) {
 	name, isArch := strings.CutPrefix(model, archPrefix)
 	if !isArch {
-		g, err := readModel(model, c.ErrOrStderr())
-		if err == nil && o.fromScratch {
-			err = train.Reinitialize(g, seed)
-		}
-		return g, err
+		return readModel(model, c.ErrOrStderr())
 	}
 	spec, err := arch.Parse(name)
 	if err != nil {
@@ -247,7 +243,6 @@ func runTrain(c *cobra.Command, model string, o *trainOptions) error {
 		Preprocess: data.train.Preprocess().String(), BudgetMet: true,
 	}
 	log := slog.New(&lineHandler{w: c.ErrOrStderr(), warn: func(s string) { rep.Warnings = append(rep.Warnings, s) }})
-	before := g.Clone()
 	lines := &trainLog{c: c, dir: o.output, log: log, asJSON: o.asJSON}
 	bar := newProgress(c)
 	defer bar.Clear()
@@ -258,10 +253,16 @@ func runTrain(c *cobra.Command, model string, o *trainOptions) error {
 		Memory: int64(o.memory), Dir: filepath.Join(o.output, "checkpoints"), Resume: o.resume,
 		Log: log, Progress: bar.Update, Point: lines.point,
 	}
+	before, unfolded := g.Clone(), false
+	if !strings.HasPrefix(model, archPrefix) {
+		if before, unfolded, err = prepareFile(c, tr, g, o.fromScratch); err != nil {
+			return err
+		}
+	}
 	if o.dumpDir != "" {
 		tr.Dump = func(_ string, g *ir.Graph) error { return dumpStep(o.dumpDir, g) }
 	}
-	run := tr.Run("train", g)
+	run := tr.Run("train", g, unfolded)
 	run.Teacher = teacher
 	if o.budget > 0 {
 		run.Time = o.budget - time.Since(start)
@@ -271,9 +272,33 @@ func runTrain(c *cobra.Command, model string, o *trainOptions) error {
 	if err != nil {
 		return err
 	}
+	if unfolded {
+		if err := tr.Fold(c.Context(), g); err != nil {
+			return err
+		}
+	}
 	rec.Train.Epochs = done.Epochs
 	rep.Training = lines.points
 	return writeTrained(c, o, rec, rep, before, g, data, start, lines)
+}
+
+// prepareFile brings a model from a file into the form to train, with batch norms where they
+// were folded and with new weights if it starts from scratch, and returns it as it is before training.
+func prepareFile(c *cobra.Command, tr *train.Trainer, g *ir.Graph, fromScratch bool) (before *ir.Graph, unfolded bool, err error) {
+	if unfolded, err = tr.Unfold(c.Context(), g); err != nil {
+		return nil, false, err
+	}
+	if fromScratch {
+		if err := train.Reinitialize(g, tr.Seed); err != nil {
+			return nil, false, err
+		}
+	}
+	before = g.Clone()
+	if unfolded {
+		tr.Log.Info("no batch norms: training with new ones, which are folded again at the end (keep_folded: true trains without)")
+		err = tr.Fold(c.Context(), before)
+	}
+	return before, unfolded, err
 }
 
 // dumpStep writes the graph of a training step as text.

@@ -16,6 +16,7 @@ import (
 	"thriftc/passes/lowerint"
 	"thriftc/passes/muxify"
 	"thriftc/passes/quantize"
+	"thriftc/passes/unfoldbn"
 )
 
 // Table lists the passes. A new pass is one line in Passes, and one in Order
@@ -30,6 +31,7 @@ var Table = &passes.Table{
 		foldbn.Info,
 		equalize.Info,
 		quantize.Info,
+		unfoldbn.Info,
 		bitlength.Info,
 		lowerint.Info,
 		muxify.Info,

@@ -15,7 +15,6 @@ import (
 	"thriftc/ir/ops"
 	"thriftc/ir/tensor"
 	"thriftc/passes"
-	"thriftc/passes/foldbn"
 )
 
 // reference is an engine that evaluates operators one after the other.
@@ -294,54 +293,6 @@ func TestRefusals(t *testing.T) {
 	} {
 		if err := run(c.options, c.change); err == nil || !strings.Contains(fmt.Sprint(err), c.want) {
 			t.Errorf("%s: error %v, expected one with %q", c.options, err, c.want)
-		}
-	}
-}
-
-// A model with folded batch norms must compute the same once they are restored.
-func TestRestoreNorms(t *testing.T) {
-	g := toyNet(t)
-	c, _ := toyContext(t, 0)
-	c.Context = t.Context()
-	steps, err := (&passes.Table{Passes: []passes.Info{foldbn.Info}}).Parse("foldbn")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := passes.Run(c, g, steps, passes.RunOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	x := []*tensor.Tensor{newToy(1).images[0]}
-	want, err := ir.Eval(t.Context(), g, x)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := restoreNorms(c, g)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := ir.Verify(g); err != nil {
-		t.Fatal(err)
-	}
-	got, err := ir.Eval(t.Context(), g, x)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n != 2 {
-		t.Errorf("%d batch norms were restored", n)
-	}
-	irtest.Close(t, "restored", got[0], want[0], 1e-4, 1e-4)
-	// The statistics are those of the data: normalised outputs have mean 0 and variance 1.
-	mean, square, err := moments(c, g, layersOf(g)[:2])
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, l := range layersOf(g)[:2] {
-		bn := normAfter(l.Node)
-		for k := range mean[i] {
-			m, v := bn.In[3].Data.Float64s()[k], bn.In[4].Data.Float64s()[k]
-			if !nearly(mean[i][k], m, 1e-4) || !nearly(square[i][k]-mean[i][k]*mean[i][k], v, 1e-3*(1+v)) {
-				t.Errorf("%s, channel %d: mean %v and mean square %v, the batch norm has mean %v and variance %v", l.Node.Label(), k, mean[i][k], square[i][k], m, v)
-			}
 		}
 	}
 }

@@ -104,7 +104,7 @@ func (m *model) trainable(restored bool) {
 			seen[v] = true
 			p := passes.TrainParam{Value: m.val[v], NoDecay: rows == 0}
 			if rows > 0 && restored {
-				p.Rate = m.o.Rate * relativeRate(v.Data, rows)
+				p.Rate = m.o.Rate * passes.RelativeRate(v.Data, rows)
 			}
 			m.params = append(m.params, p)
 		}

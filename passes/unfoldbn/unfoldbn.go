@@ -1,4 +1,12 @@
-package bitlength
+// Package unfoldbn puts a batch norm behind every convolution that has none, with
+// the statistics of its outputs over the calibration data and a scale and shift that undo
+// it:
+//
+//	c = Conv(x, W, b)   →   c = Conv(x, W); y = BatchNormalization(c, √(σ²+ε), μ, μ−b, σ²)
+//
+// It is for training: a model whose batch norms were folded trains badly, because nothing
+// holds the scale of its activations. foldbn undoes it. Results move by float rounding.
+package unfoldbn
 
 import (
 	"errors"
@@ -11,18 +19,32 @@ import (
 	"thriftc/passes"
 )
 
-// epsilon of restored batch norms.
+// Info describes the pass.
+var Info = passes.Info{
+	Name: "unfoldbn",
+	Doc: `Puts a batch norm behind every convolution that has none, for training; foldbn undoes it.
+Its statistics are measured on data, its scale and shift keep the results.`,
+	Kind: passes.Exact,
+	New:  func() passes.Pass { return &pass{} },
+}
+
+type pass struct{}
+
+// Run implements passes.Pass.
+func (*pass) Run(c *passes.Context, g *ir.Graph) error {
+	n, err := Unfold(c, g)
+	c.Stat("unfolded", n)
+	return err
+}
+
+// epsilon of the batch norms.
 const epsilon = 1e-5
 
-// restoreNorms puts a batch norm behind every convolution that has none, with the
-// statistics of its outputs over the calibration data and a scale and shift that undo it:
-//
-//	c = Conv(x, W, b)   →   c = Conv(x, W); y = BatchNormalization(c, √(σ²+ε), μ+b, μ, σ²)
-//
-// The results stay the same, but training then can follow how rounding changes the
-// statistics, as with a model whose batch norms were never folded. finish folds it again.
-// It returns how many it restored.
-func restoreNorms(c *passes.Context, g *ir.Graph) (int, error) {
+// batch is how many samples are run at once.
+const batch = 32
+
+// Unfold is the pass. It returns how many batch norms it added.
+func Unfold(c *passes.Context, g *ir.Graph) (int, error) {
 	uses := map[*ir.Value]int{}
 	var convs []*passes.Layer
 	for _, n := range g.Nodes {
@@ -87,8 +109,8 @@ func restoreNorms(c *passes.Context, g *ir.Graph) (int, error) {
 // moments returns the mean and the mean square of each channel of the layers'
 // outputs over the calibration data.
 func moments(c *passes.Context, g *ir.Graph, layers []*passes.Layer) (mean, square [][]float64, err error) {
-	if c.Engine == nil {
-		return nil, nil, errors.New("there is no engine to run the model with")
+	if c.Engine == nil || c.Calib == nil {
+		return nil, nil, errors.New("the statistics of batch norms are measured, which needs data")
 	}
 	probe, vals := g.CloneMap()
 	r := ir.NewRewriter(probe)
@@ -99,12 +121,17 @@ func moments(c *passes.Context, g *ir.Graph, layers []*passes.Layer) (mean, squa
 		for i := 2; i < v.Type.Rank(); i++ {
 			axes = append(axes, int64(i))
 		}
-		b := &builder{r: r, prefix: v.Name}
 		at := r.Ints(v.Name+"_axes", axes...)
-		outs = append(outs, b.add("ReduceMean", "_mean", ir.MakeAttrs("keepdims", 0), v, at))
-		outs = append(outs, b.add("ReduceMean", "_square", ir.MakeAttrs("keepdims", 0), b.add("Mul", "_squared", nil, v, v), at))
-		if b.err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", l.Node.Label(), b.err)
+		squared, err := r.Add("Mul", "", nil, []*ir.Value{v, v}, v.Name+"_squared")
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", l.Node.Label(), err)
+		}
+		for _, x := range []*ir.Value{v, squared.Out[0]} {
+			m, err := r.Add("ReduceMean", "", ir.MakeAttrs("keepdims", 0), []*ir.Value{x, at}, x.Name+"_mean")
+			if err != nil {
+				return nil, nil, fmt.Errorf("%s: %w", l.Node.Label(), err)
+			}
+			outs = append(outs, m.Out[0])
 		}
 	}
 	r.SetOutputs(outs...)
@@ -116,7 +143,7 @@ func moments(c *passes.Context, g *ir.Graph, layers []*passes.Layer) (mean, squa
 	defer exe.Close()
 	sums := make([][]float64, len(outs))
 	total := 0.0
-	for in, err := range c.Calib.Batches(calibrationBatch) {
+	for in, err := range c.Calib.Batches(batch) {
 		if err != nil {
 			return nil, nil, err
 		}
@@ -146,16 +173,4 @@ func moments(c *passes.Context, g *ir.Graph, layers []*passes.Layer) (mean, squa
 		}
 	}
 	return mean, square, nil
-}
-
-// relativeRate is the part of the learning rate that suits weights of unusual scale, as
-// folded batch norms and inputs of 0 … 255 leave them: with the rate in proportion to the
-// mean square of the weights a step changes all by the same part. Weights as He et al.
-// initialise them, of mean square 2 / fan-in, or larger ones get the whole rate.
-func relativeRate(w *tensor.Tensor, rows int) float64 {
-	sum := 0.0
-	for _, x := range w.Float64s() {
-		sum += x * x
-	}
-	return min(sum/float64(2*rows), 1)
 }
