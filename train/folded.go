@@ -6,7 +6,6 @@ import (
 	"thriftc/ir"
 	"thriftc/passes"
 	"thriftc/passes/foldbn"
-	"thriftc/passes/unfoldbn"
 )
 
 // statisticsSamples measure the statistics of batch norms that Unfold adds.
@@ -28,7 +27,7 @@ func (tr *Trainer) Unfold(ctx context.Context, g *ir.Graph) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	n, err := unfoldbn.Unfold(&passes.Context{Context: ctx, Engine: tr.Engine, Threads: tr.Threads, Calib: src, Log: tr.Log}, g)
+	n, err := passes.UnfoldNorms(&passes.Context{Context: ctx, Engine: tr.Engine, Threads: tr.Threads, Calib: src, Log: tr.Log}, g)
 	return n > 0, err
 }
 

@@ -22,7 +22,6 @@ import (
 	"thriftc/backends"
 	"thriftc/ir"
 	"thriftc/passes"
-	"thriftc/passes/unfoldbn"
 )
 
 // Info describes the pass.
@@ -227,7 +226,7 @@ func (o *Bitlength) Run(c *passes.Context, g *ir.Graph) error {
 	restored := 0
 	if !o.KeepFolded && !o.Pow2 {
 		var err error
-		if restored, err = unfoldbn.Unfold(c, g); err != nil {
+		if restored, err = passes.UnfoldNorms(c, g); err != nil {
 			return err
 		}
 		c.Stat("batch_norms_restored", restored)
