@@ -32,6 +32,7 @@ const maxHeader = 256 << 20
 // header is what a checkpoint says besides numbers.
 type header struct {
 	Identity identity     `json:"identity"`
+	Build    string       `json:"build"`
 	Position position     `json:"position"`
 	Tensors  []tensorSpec `json:"tensors"`
 }
@@ -134,7 +135,7 @@ func (r *run) save() error {
 	if r.tr.Dir == "" {
 		return nil
 	}
-	h := header{Identity: r.id, Position: r.position}
+	h := header{Identity: r.id, Build: r.tr.Build, Position: r.position}
 	h.Position.Seconds = r.elapsed().Seconds()
 	var tensors []*tensor.Tensor
 	add := func(role, name string, t *tensor.Tensor) {
@@ -286,6 +287,9 @@ func (r *run) load(data []byte) error {
 	}
 	if d := r.id.differences(h.Identity); len(d) > 0 {
 		return &otherRun{d}
+	}
+	if h.Build != r.tr.Build {
+		r.tr.Log.Warn(fmt.Sprintf("the checkpoint is of another build of this program (%s; this is %s): the result may not have the bytes of an uninterrupted run", h.Build, r.tr.Build))
 	}
 	p := h.Position
 	if len(p.Scalars) != len(r.t.Scalars) || p.Step < 0 || p.Step > p.Steps {

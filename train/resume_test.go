@@ -116,6 +116,9 @@ func TestCheckpoints(t *testing.T) {
 	if _, err := again(func(tr *Trainer, run *passes.TrainRun) { tr.Seed, run.Rate = 2, 0.02 }); err == nil || !strings.Contains(err.Error(), "rate, seed differ") && !strings.Contains(err.Error(), "model, rate, seed differ") {
 		t.Errorf("another run: %v", err)
 	}
+	if text, err := again(func(tr *Trainer, _ *passes.TrainRun) { tr.Build = "2.0" }); !errors.Is(err, context.Canceled) || !strings.Contains(text, "another build of this program") {
+		t.Errorf("another build: %v, %s", err, text)
+	}
 	files, err := filepath.Glob(filepath.Join(dir, "*.ckpt"))
 	if err != nil || len(files) != 2 {
 		t.Fatalf("%q, %v", files, err)

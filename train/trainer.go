@@ -35,6 +35,7 @@ type Trainer struct {
 
 	Dir    string // for checkpoints; empty: none are written
 	Resume bool   // go on from the last checkpoint in Dir
+	Build  string // of this program: going on from a checkpoint of another one is warned of
 
 	Log      *slog.Logger
 	Progress func(what string, done, total int) // may be nil

@@ -51,7 +51,7 @@ func tuneRecipe(dataFile string) train.Recipe {
 func handTrainer(pc *passes.Context, g *ir.Graph, rec *recipe, data runData, o *compressOptions, found *search) error {
 	pc.Trainer = &train.Trainer{
 		Engine: pc.Engine, Threads: o.threads, Seed: rec.Seed, Recipe: *rec.Train, Data: data.train, Val: data.tune,
-		Dir: filepath.Join(o.output, checkpointsDir), Resume: o.resume, Log: found.log, Progress: pc.Progress,
+		Dir: filepath.Join(o.output, checkpointsDir), Resume: o.resume, Build: build(), Log: found.log, Progress: pc.Progress,
 	}
 	pc.Offer = found.offer
 	if o.timeBudget > 0 {

@@ -250,7 +250,7 @@ func runTrain(c *cobra.Command, model string, o *trainOptions) error {
 	tr := &train.Trainer{
 		Engine: interp.New(), Threads: o.threads, Seed: rec.Seed, Recipe: *rec.Train,
 		Data: data.train, Val: data.val, Eval: data.eval,
-		Memory: int64(o.memory), Dir: filepath.Join(o.output, "checkpoints"), Resume: o.resume,
+		Memory: int64(o.memory), Dir: filepath.Join(o.output, "checkpoints"), Resume: o.resume, Build: build(),
 		Log: log, Progress: bar.Update, Point: lines.point,
 	}
 	before, unfolded := g.Clone(), false

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -35,6 +36,11 @@ func newVersion() *cobra.Command {
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// build tells builds apart whose numbers may differ.
+func build() string {
+	return strings.TrimSpace(version + " " + commit() + " " + runtime.GOARCH)
 }
 
 func commit() string {
