@@ -7,7 +7,6 @@ import (
 
 	"thriftc/backends/interp/simd"
 	"thriftc/ir"
-	"thriftc/ir/ops"
 	"thriftc/ir/tensor"
 )
 
@@ -17,8 +16,8 @@ func gradWindow(n *ir.Node, x, dy *ir.Value) (*window, bool) {
 	if !staticOuts(n) || n.Out[0].Type.Rank() != 4 && n.Out[0].Type.Rank() != 3 || elements(x) == 0 || elements(dy) == 0 {
 		return nil, false
 	}
-	g, err := ops.WindowOf(n)
-	if err != nil || len(g.Kernel) != 2 {
+	g, ok := flatWindow(n)
+	if !ok {
 		return nil, false
 	}
 	xs, ys := staticShape(x), staticShape(dy)
@@ -28,7 +27,7 @@ func gradWindow(n *ir.Node, x, dy *ir.Value) (*window, bool) {
 		top: g.PadLo[0], left: g.PadLo[1], groups: n.Int("group"),
 	}
 	halo := w.halo()
-	if w.groups != 1 && !w.depthwise() || !smallEnough(w.ih+halo.top+halo.bottom, w.iw+halo.left+halo.right, w.ic) {
+	if !smallEnough(w.ih+halo.top+halo.bottom, w.iw+halo.left+halo.right, w.ic) {
 		return nil, false
 	}
 	return w, true
@@ -71,36 +70,41 @@ const outerRows = 4
 func (c *gradWeight) phases(in, out []*view, s *step) []phase {
 	x, dy, dw := in[0], in[1], out[0]
 	taps := c.kh * c.kw
-	mb, cb := dy.groups(), x.groups()
 	per := simd.Block // input channels of a block
 	if c.depthwise() {
-		cb, per = 1, 1
+		per = 1
 	}
+	pairs := c.pairs()
 	size := taps * per * simd.Block // of a pair of blocks
 	group := func(w *worker, dst []float32, g, b int) {
 		clear(dst)
 		for n := g * c.n / imageGroups; n < (g+1)*c.n/imageGroups; n++ {
-			if c.depthwise() {
-				c.addLanes(w, dst, x, dy, n, b)
+			if p := pairs[b]; c.depthwise() {
+				c.addLanes(w, dst, x, dy, n, p.m)
 			} else {
-				c.add(w, dst, x, dy, n, b/cb, b%cb)
+				c.add(w, dst, x, dy, n, p.m, p.c)
 			}
 		}
 	}
 	spread := func(acc []float32, b int) {
-		m0, c0 := b/cb*simd.Block, b%cb*per
-		icg := c.ic / c.groups
+		m0, c0 := pairs[b].m*simd.Block, pairs[b].c*per
+		icg, ocg := c.ic/c.groups, c.oc/c.groups
 		for t := range taps {
-			for i := range min(per, icg-c0) {
+			for i := range per {
 				v := acc[(t*per+i)*simd.Block:][:simd.Block]
 				for m := m0; m < min(m0+simd.Block, c.oc); m++ {
-					dw.data[(m*icg+c0+i)*taps+t] = v[m-m0]
+					if k := c0 + i - m/ocg*icg; c.depthwise() {
+						dw.data[m*taps+t] = v[m-m0]
+					} else if 0 <= k && k < icg {
+						dw.data[(m*icg+k)*taps+t] = v[m-m0]
+					}
 				}
 			}
 		}
 	}
-	if mb*cb >= 4*c.threads {
-		return []phase{{mb * cb, func(w *worker, b int) {
+	count := len(pairs)
+	if count >= 4*c.threads {
+		return []phase{{count, func(w *worker, b int) {
 			scratch := w.temp(2 * size)
 			acc, part := scratch[:size], scratch[size:][:size]
 			group(w, acc, 0, b)
@@ -111,11 +115,11 @@ func (c *gradWeight) phases(in, out []*view, s *step) []phase {
 			spread(acc, b)
 		}}}
 	}
-	parts := s.temp([]int{imageGroups * mb * cb * size}, planar)
-	at := func(g, b int) []float32 { return parts.data[(g*mb*cb+b)*size:][:size] }
+	parts := s.temp([]int{imageGroups * count * size}, planar)
+	at := func(g, b int) []float32 { return parts.data[(g*count+b)*size:][:size] }
 	return []phase{
-		{imageGroups * mb * cb, func(w *worker, i int) { group(w, at(i/(mb*cb), i%(mb*cb)), i/(mb*cb), i%(mb*cb)) }},
-		{mb * cb, func(w *worker, b int) {
+		{imageGroups * count, func(w *worker, i int) { group(w, at(i/count, i%count), i/count, i%count) }},
+		{count, func(w *worker, b int) {
 			acc := at(0, b)
 			for g := 1; g < imageGroups; g++ {
 				c.set.Add(acc, acc, at(g, b))
@@ -123,6 +127,26 @@ func (c *gradWeight) phases(in, out []*view, s *step) []phase {
 			spread(acc, b)
 		}},
 	}
+}
+
+// blockPair is a block of output channels and one of input channels.
+type blockPair struct{ m, c int }
+
+// pairs lists the blocks that have a group of the convolution in common; depthwise, where
+// lanes meet lanes, the blocks of output channels.
+func (c *gradWeight) pairs() (out []blockPair) {
+	for m := range blocksOf(c.oc) {
+		if c.depthwise() {
+			out = append(out, blockPair{m: m})
+			continue
+		}
+		icg, ocg := c.ic/c.groups, c.oc/c.groups
+		first, last := m*simd.Block/ocg, (min((m+1)*simd.Block, c.oc)-1)/ocg // groups
+		for b := first * icg / simd.Block; b <= ((last+1)*icg-1)/simd.Block; b++ {
+			out = append(out, blockPair{m, b})
+		}
+	}
+	return out
 }
 
 // add adds the products of an image.
@@ -190,10 +214,10 @@ type gradPhase struct {
 	ty, tx int // the first taps that meet them; the others are strides further
 }
 
-// gradInputSource is ConvGradInput without dilation.
+// gradInputSource is ConvGradInput, of convolutions with strides or dilation but not both.
 func gradInputSource(x *executable, n *ir.Node) (source, bool) {
 	w, ok := gradWindow(n, n.Out[0], n.In[0])
-	if !ok || w.dh != 1 || w.dw != 1 || n.In[1].HasData() && !finite(n.In[1].Data.Float32s()) {
+	if !ok || !w.transposable() || n.In[1].HasData() && !finite(n.In[1].Data.Float32s()) {
 		return source{}, false
 	}
 	c := newGradInput(x, w)
@@ -204,16 +228,19 @@ func gradInputSource(x *executable, n *ir.Node) (source, bool) {
 	return source{in: n.In, name: name, arrange: c.arrange, make: c.make}, true
 }
 
-// newGradInput returns the transpose of a convolution without dilation.
+// transposable reports whether the positions of each phase meet evenly spaced taps.
+func (w *window) transposable() bool { return (w.dh == 1 || w.sh == 1) && (w.dw == 1 || w.sw == 1) }
+
+// newGradInput returns the transpose of a convolution.
 func newGradInput(x *executable, w *window) *gradInput {
 	c := &gradInput{x: x, w: w}
 	for py := range min(w.sh, w.ih) {
 		for px := range min(w.sw, w.iw) {
-			ty, ky, top, q := phaseOf(py, w.sh, w.kh, w.top, w.ih)
-			tx, kx, left, r := phaseOf(px, w.sw, w.kw, w.left, w.iw)
+			ty, ky, top, q := phaseOf(py, w.sh, w.kh, w.dh, w.top, w.ih)
+			tx, kx, left, r := phaseOf(px, w.sw, w.kw, w.dw, w.left, w.iw)
 			c.phases = append(c.phases, gradPhase{window{
 				n: w.n, ic: w.oc, ih: w.oh, iw: w.ow, oc: w.ic, oh: q, ow: r, kh: ky, kw: kx,
-				sh: 1, sw: 1, dh: 1, dw: 1, top: top, left: left, groups: w.groups,
+				sh: 1, sw: 1, dh: w.dh, dw: w.dw, top: top, left: left, groups: w.groups,
 			}, py, px, ty, tx})
 		}
 	}
@@ -222,12 +249,12 @@ func newGradInput(x *executable, w *window) *gradInput {
 
 // phaseOf returns for positions p, p + stride, … of an input of some size, of which there are
 // count: the first tap that meets them, how many do, and the padding before dY.
-func phaseOf(p, stride, kernel, pad, size int) (first, taps, before, count int) {
+func phaseOf(p, stride, kernel, dilation, pad, size int) (first, taps, before, count int) {
 	first = (p + pad) % stride
 	if first < kernel {
 		taps = (kernel-1-first)/stride + 1
 	}
-	return first, taps, max(taps, 1) - 1 - (p+pad-first)/stride, (size - p + stride - 1) / stride
+	return first, taps, (max(taps, 1)-1)*dilation - (p+pad-first)/stride, (size - p + stride - 1) / stride
 }
 
 // arrange implements source.arrange.
@@ -248,7 +275,11 @@ func (c *gradInput) make(in []*view, out *view, stages []stage, others []*view, 
 	if c.constant == nil {
 		from = in[1]
 	}
-	whole := len(c.phases) == 1
+	whole, to := len(c.phases) == 1, out
+	if c.phases[0].scattered() {
+		groups, rows, _ := c.phases[0].weightRows()
+		whole, to = false, s.temp([]int{c.w.n, groups * blocksOf(rows) * simd.Block, c.w.ih, c.w.iw}, blocked)
+	}
 	if c.winograd {
 		w := &c.phases[0]
 		weights, pack := winoParams(s, w.oc, w.ic, func(o, i int, own *[9]float32) []float32 {
@@ -279,7 +310,7 @@ func (c *gradInput) make(in []*view, out *view, stages []stage, others []*view, 
 		}
 		w := p.window
 		if c.ascending { // they lie from the last row and column to the first
-			w.top, w.left, w.dh, w.dw = w.top-(w.kh-1), w.left-(w.kw-1), -1, -1
+			w.top, w.left, w.dh, w.dw = w.top-(w.kh-1)*w.dh, w.left-(w.kw-1)*w.dw, -w.dh, -w.dw
 		}
 		if !whole && w.linear() {
 			w.ih++ // the output's pixels do not follow each other
@@ -290,19 +321,23 @@ func (c *gradInput) make(in []*view, out *view, stages []stage, others []*view, 
 			st = atStore(stages, others, w.oc, inBlock, simd.Bias|simd.Norm|simd.Add|simd.Clamp)
 			add = st.add
 		}
-		t := w.tiles(c.x.set, dy, out, add, weights, c.x.pool.workers)
+		t := w.tiles(c.x.set, dy, to, add, weights, c.x.pool.workers)
 		if k == 0 { // nothing is read, and nothing may point to where it would be
 			t.x.at, t.x.row, t.x.image, t.proto.Dist = 0, 0, 0, 0
 		}
 		if whole {
 			t.finish(st, out)
 		} else {
-			t.y.at += (p.py*out.row + p.px*out.block) * out.bytes
+			t.y.at += (p.py*to.row + p.px*to.block) * to.bytes
 			t.y.row *= c.w.sh
 			t.y.pixel *= c.w.sw
 			t.proto.YDist = t.y.pixel
 		}
 		work = append(work, t.phase())
+	}
+	if to != out {
+		_, rows, _ := c.phases[0].weightRows()
+		return slices.Concat(packs, work, []phase{gatherGroups(to, out, rows, bind(stages, inBlock, others))})
 	}
 	if !whole && (len(stages) > 0 || out.halo()) {
 		after := bind(stages, inBlock, others)
@@ -317,10 +352,9 @@ func (c *gradInput) make(in []*view, out *view, stages []stage, others []*view, 
 // taps run from the last to the first.
 func (c *gradInput) pack(p *gradPhase, dst, from []float32, b int) {
 	w := c.w
-	outs := w.oc
-	if w.depthwise() {
-		outs = 1
-	}
+	_, rows, _ := p.weightRows()
+	outs := w.oc / w.groups
+	first, lane := b/blocksOf(rows)*outs, b%blocksOf(rows)*simd.Block // among the output channels, and the rows
 	for m := range outs {
 		for i := range p.kh {
 			for j := range p.kw {
@@ -331,14 +365,8 @@ func (c *gradInput) pack(p *gradPhase, dst, from []float32, b int) {
 				tap := (p.ty+row*w.sh)*w.kw + p.tx + col*w.sw
 				v := dst[((m*p.kh+i)*p.kw+j)*simd.Block:][:simd.Block]
 				for l := range v {
-					ch := b*simd.Block + l
-					switch {
-					case ch >= w.ic:
-						v[l] = 0
-					case w.depthwise():
-						v[l] = from[ch*w.kh*w.kw+tap]
-					default:
-						v[l] = from[(m*w.ic+ch)*w.kh*w.kw+tap]
+					if v[l] = 0; lane+l < rows {
+						v[l] = from[((first+m)*rows+lane+l)*w.kh*w.kw+tap]
 					}
 				}
 			}

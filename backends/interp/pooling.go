@@ -16,15 +16,17 @@ import (
 // dimensions; with one, a first is added, of size 1.
 func flatWindow(n *ir.Node) (*ops.Window, bool) {
 	w, err := ops.WindowOf(n)
-	if err != nil || len(w.Kernel) > 2 {
-		return nil, false
-	}
-	if len(w.Kernel) == 1 {
+	return inPlane(w), err == nil && len(w.Kernel) <= 2
+}
+
+// inPlane gives a window of one dimension a first one, of size 1.
+func inPlane(w *ops.Window) *ops.Window {
+	if w != nil && len(w.Kernel) == 1 {
 		w.Kernel, w.Stride, w.Dilation = []int{1, w.Kernel[0]}, []int{1, w.Stride[0]}, []int{1, w.Dilation[0]}
 		w.PadLo, w.PadHi = []int{0, w.PadLo[0]}, []int{0, w.PadHi[0]}
 		w.In, w.Out = []int{1, w.In[0]}, []int{1, w.Out[0]}
 	}
-	return w, true
+	return w
 }
 
 // pooling computes MaxPool or AveragePool of planes.

@@ -66,21 +66,36 @@ func (b *builder) gradients(y *ir.Value) []*ir.Value {
 }
 
 func TestConvGradients(t *testing.T) {
-	for seed := range uint64(24) {
+	for seed := range uint64(60) {
 		b := newBuilder(t, seed)
 		r := b.rand
 		kh, kw := 1+r.IntN(4), 1+r.IntN(4)
 		ic, oc, group := 1+r.IntN(40), 1+r.IntN(90), 1
-		if seed%4 == 3 {
+		switch {
+		case seed%4 == 3:
 			oc, group = ic, ic
 			if ic == 1 {
 				continue
 			}
+		case seed%4 == 1: // 16 channels are a block
+			group = 2 + r.IntN(4)
+			ic, oc = group*(1+r.IntN(20)), group*(1+r.IntN(20))
+			if seed%8 == 1 {
+				ic, oc = group*16, group*16*(1+r.IntN(2))
+			}
 		}
-		stride, pad := 1+r.IntN(2), []int{r.IntN(kh), r.IntN(kw), r.IntN(kh), r.IntN(kw)}
-		x := b.data(1+r.IntN(18), ic, 4+r.IntN(9), 4+r.IntN(9))
-		w := b.data(oc, ic/group, kh, kw)
-		y := b.node("Conv", []*ir.Value{x, w}, "strides", []int{stride, 1 + r.IntN(3)}, "pads", pad, "group", group)
+		strides, dilations := []int{1 + r.IntN(2), 1 + r.IntN(3)}, []int{1, 1}
+		if seed%5 == 2 {
+			strides, dilations = []int{1, 1 + r.IntN(2)}, []int{2, 1}
+		}
+		dims, k, pad := []int{4 + r.IntN(9), 4 + r.IntN(9)}, []int{kh, kw}, []int{r.IntN(kh), r.IntN(kw), r.IntN(kh), r.IntN(kw)}
+		dims[0] += (kh - 1) * (dilations[0] - 1)
+		if seed%7 == 4 {
+			dims, k, pad, strides, dilations = dims[:1], k[:1], []int{pad[0], pad[2]}, strides[:1], dilations[:1]
+		}
+		x := b.data(append([]int{1 + r.IntN(18), ic}, dims...)...)
+		w := b.data(append([]int{oc, ic / group}, k...)...)
+		y := b.node("Conv", []*ir.Value{x, w}, "strides", strides, "dilations", dilations, "pads", pad, "group", group)
 		b.checkAll(fmt.Sprint("seed ", seed), 0, b.gradients(y)...)
 	}
 }

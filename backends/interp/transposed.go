@@ -6,24 +6,21 @@ import (
 	"thriftc/ir/tensor"
 )
 
-// transposedSource is ConvTranspose with one or two spatial dimensions, without
-// dilation, in one group or as many as there are channels.
+// transposedSource is ConvTranspose with one or two spatial dimensions, and strides or
+// dilation but not both.
 func transposedSource(x *executable, n *ir.Node) (source, bool) {
 	g, err := ops.TransposedWindowOf(n)
 	if err != nil || len(g.Kernel) > 2 || n.In[0].Type.Elem != tensor.F32 || n.In[1].Type.Elem != tensor.F32 {
 		return source{}, false
 	}
-	if len(g.Kernel) == 1 {
-		g.Kernel, g.Stride, g.Dilation = []int{1, g.Kernel[0]}, []int{1, g.Stride[0]}, []int{1, g.Dilation[0]}
-		g.PadLo, g.In, g.Out = []int{0, g.PadLo[0]}, []int{1, g.In[0]}, []int{1, g.Out[0]}
-	}
+	g = inPlane(g)
 	in, out := staticShape(n.In[0]), staticShape(n.Out[0])
 	w := &window{
 		n: in[0], ic: out[1], ih: g.In[0], iw: g.In[1], oc: in[1], oh: g.Out[0], ow: g.Out[1],
-		kh: g.Kernel[0], kw: g.Kernel[1], sh: g.Stride[0], sw: g.Stride[1], dh: 1, dw: 1,
+		kh: g.Kernel[0], kw: g.Kernel[1], sh: g.Stride[0], sw: g.Stride[1], dh: g.Dilation[0], dw: g.Dilation[1],
 		top: g.PadLo[0], left: g.PadLo[1], groups: n.Int("group"),
 	}
-	if g.Dilation[0] != 1 || g.Dilation[1] != 1 || w.groups > 1 && !w.depthwise() || w.ih*w.iw == 0 || w.kh*w.kw == 0 {
+	if !w.transposable() || w.ih*w.iw == 0 || w.kh*w.kw == 0 {
 		return source{}, false
 	}
 	c := newGradInput(x, w)
