@@ -11,6 +11,8 @@ import (
 	"thriftc/backends/interp/simd"
 	"thriftc/ir"
 	"thriftc/ir/f32"
+	"thriftc/ir/irtest"
+	"thriftc/ir/ops"
 	"thriftc/ir/tensor"
 )
 
@@ -262,6 +264,25 @@ func TestWinogradLeavesQuantised(t *testing.T) {
 			t.Fatal(err)
 		}
 		sameBits(t, what, got[0].Float32s(), want[0].Float32s())
+	}
+	g := irtest.Parse(t, `graph {
+  input %x: f32[1,16,12,12]
+  const %b: f32[] = 3.5
+  const %lo: f32[] = -1
+  const %hi: f32[] = 1
+  param %w: f32[16,16,3,3] = splat 0.5
+  %q = thriftc.BitQuant(%w, %b, %lo, %hi)
+  %y = Conv(%x, %q)
+  %v = Add(%w, %b)
+  output %y
+  update %w = %v
+}`, ops.Table())
+	x := compileWith(t, g, backends.Options{State: backends.NewState()})
+	if _, err := x.Run(t.Context(), irtest.Inputs(g, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if kernels(x)["winograd"] != 1 {
+		t.Errorf("a training step: kernels are %v", kernels(x))
 	}
 }
 

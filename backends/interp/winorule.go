@@ -29,8 +29,11 @@ func (w *window) winogradPays() bool {
 
 // exactConvs returns the names of the results of those convolutions whose input
 // or weights come from a quantiser. Their sums are often exact, and what is derived from them may
-// count on that, so Winograd's method must not compute them.
+// count on that, so Winograd's method must not compute them. A training step counts on nothing.
 func exactConvs(g *ir.Graph) map[string]bool {
+	if len(g.Updates) > 0 {
+		return map[string]bool{}
+	}
 	grid := map[*ir.Value]bool{} // known so far: whether the value comes from a quantiser
 	var quantised func(v *ir.Value) bool
 	quantised = func(v *ir.Value) bool {
