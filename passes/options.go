@@ -3,6 +3,7 @@ package passes
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -52,6 +53,11 @@ func (i *Info) Options() []Option {
 		out = append(out, Option{f.name, f.typ, formatOption(f.value), f.help})
 	}
 	return out
+}
+
+// Has reports whether the pass has an option of this name.
+func (s Step) Has(name string) bool {
+	return slices.ContainsFunc(fieldsOf(s.Pass), func(f field) bool { return f.name == name })
 }
 
 // Set sets an option by its name; several values make a list. Errors continue

@@ -33,6 +33,7 @@ const (
 	holdOut             = 0.2  // part of --data that is only reported on, without --eval-data
 	scoreSamples        = 4000 // most samples of --data that a choice is scored on
 	defaultPipeline     = "ptq"
+	trainingPipeline    = "bits" // with training data
 )
 
 type compressOptions struct {
@@ -45,6 +46,8 @@ type compressOptions struct {
 	exclude                      []string
 	format                       string
 	opset, calibSamples, threads int
+	targetBits, targetBops       float64
+	targetBytes                  int
 	maxDrop                      float64
 	seed                         uint64
 	dumpDir                      string
@@ -70,12 +73,15 @@ front.json about all that were found; after an interruption --resume goes on. Wi
 nothing else. With no data at all the ranges come from the model itself, and
 what was not measured is said.
 
+With --train-data the widths of the layers are learned: give --target-bits (or
+--target-bytes, --target-bops), or --max-drop alone for the smallest model that keeps to it.
+
 --max-drop raises bits, or leaves layers in float, until top-1 on at most 4,000
 samples of --data drops by no more than that many percentage points; when that cannot be had, the best model is
 written all the same and the exit code is 4.`,
 		Example: `  thriftc compress testmodels/glyphs.onnx --data testmodels/glyphs/desc.yaml -o out/
   thriftc compress model.onnx --data calib.yaml --eval-data test.yaml --weight-bits 4 --recon -o out/
-  thriftc compress model.onnx --train-data train.yaml --passes 'bitlength{target-bits=4}' --time-budget 30m -o out/`,
+  thriftc compress model.onnx --train-data train.yaml --target-bits 4 --time-budget 30m -o out/`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return runCompress(c, args[0], &o) },
 	}
@@ -87,7 +93,7 @@ written all the same and the exit code is 4.`,
 	f.StringVar(&o.evalData, "eval-data", "", "data description: reported on, never used to choose")
 	f.StringVarP(&o.output, "output", "o", "", "folder to write")
 	f.StringVar(&o.recipe, "recipe", "", "recipe to follow; flags given beside it win")
-	f.StringVar(&o.passes, "passes", defaultPipeline, "the pipeline; 'thriftc passes' lists passes and pipelines")
+	f.StringVar(&o.passes, "passes", defaultPipeline, "the pipeline; 'thriftc passes' lists passes and pipelines; with --train-data the default is "+trainingPipeline)
 	f.IntVar(&o.calibSamples, "calib-samples", defaultCalibSamples, "how many samples of --data calibrate")
 	f.IntVar(&o.weightBits, "weight-bits", 8, "bits of weights, 2 to 8")
 	f.IntVar(&o.actBits, "act-bits", 8, "bits of activations, 2 to 8")
@@ -95,6 +101,9 @@ written all the same and the exit code is 4.`,
 	f.BoolVar(&o.recon, "recon", false, "choose roundings by layer-wise reconstruction; for 4 bits and fewer")
 	f.BoolVar(&o.perTensor, "per-tensor", false, "one weight scale per tensor instead of per channel")
 	f.StringSliceVar(&o.exclude, "exclude", nil, "leave layers in float whose names match this pattern (repeatable)")
+	f.Float64Var(&o.targetBits, "target-bits", 0, "learn bit lengths: their mean over weights and input activations of the layers")
+	f.IntVar(&o.targetBytes, "target-bytes", 0, "learn bit lengths: bytes of the weights at their widths")
+	f.Float64Var(&o.targetBops, "target-bops", 0, "learn bit lengths: bit operations of one image")
 	f.Float64Var(&o.maxDrop, "max-drop", 0, "budget: top-1 may drop by this many percentage points")
 	f.StringVar(&o.format, "format", "qdq", "how quantisers are written: qdq, qcdq or qonnx")
 	f.IntVar(&o.opset, "opset", 0, "opset to write; 0 means 17, or what the model needs")
@@ -110,8 +119,8 @@ type optionFlag struct {
 	values []string
 }
 
-// quantizeFlags are the flags that set the option of the same name of the quantize pass.
-func quantizeFlags(o *compressOptions, r *recipe) []optionFlag {
+// optionFlags are the flags that set the option of the same name of the passes that have one.
+func optionFlags(o *compressOptions, r *recipe) []optionFlag {
 	one := func(name, value string) optionFlag { return optionFlag{name, []string{value}} }
 	flags := []optionFlag{
 		one("weight-bits", strconv.Itoa(o.weightBits)),
@@ -120,6 +129,9 @@ func quantizeFlags(o *compressOptions, r *recipe) []optionFlag {
 		one("recon", strconv.FormatBool(o.recon)),
 		one("per-tensor", strconv.FormatBool(o.perTensor)),
 		{"exclude", o.exclude},
+		one("target-bits", strconv.FormatFloat(o.targetBits, 'g', -1, 64)),
+		one("target-bytes", strconv.Itoa(o.targetBytes)),
+		one("target-bops", strconv.FormatFloat(o.targetBops, 'g', -1, 64)),
 	}
 	if r.MaxDrop != nil {
 		flags = append(flags, one("max-drop", strconv.FormatFloat(*r.MaxDrop, 'g', -1, 64)))
@@ -140,8 +152,11 @@ func makeRecipe(c *cobra.Command, o *compressOptions) (*recipe, []passes.Step, e
 		}
 	}
 	given := c.Flags().Changed
-	if given("passes") || o.recipe == "" {
+	switch {
+	case given("passes"):
 		r.Passes = []string{o.passes}
+	case o.recipe == "" && o.trainData != "":
+		r.Passes = []string{trainingPipeline}
 	}
 	if given("format") || r.Format == "" {
 		r.Format = o.format
@@ -186,26 +201,26 @@ func makeRecipe(c *cobra.Command, o *compressOptions) (*recipe, []passes.Step, e
 		base := tuneRecipe(o.trainData)
 		r.Train = &base
 	}
-	i := slices.IndexFunc(steps, func(s passes.Step) bool { return s.Info.Name == "quantize" })
-	if j := slices.IndexFunc(steps, func(s passes.Step) bool { return s.Info.Name == "bitlength" }); j >= 0 && r.MaxDrop != nil {
-		if err := steps[j].Set("max-drop", strconv.FormatFloat(*r.MaxDrop, 'g', -1, 64)); err != nil {
-			errs = append(errs, fmt.Errorf("--max-drop: %w", err))
+	for _, f := range optionFlags(o, r) {
+		if !given(f.name) && (f.name != "max-drop" || r.MaxDrop == nil) {
+			continue
 		}
-	}
-	for _, f := range quantizeFlags(o, r) {
-		switch {
-		case !given(f.name) && !(f.name == "max-drop" && r.MaxDrop != nil):
-		case i < 0 && f.name == "max-drop" && slices.ContainsFunc(steps, func(s passes.Step) bool { return s.Info.Name == "bitlength" }):
-		case i < 0:
-			errs = append(errs, fmt.Errorf("--%s: the pipeline has no quantize pass", f.name))
-		default:
-			if err := steps[i].Set(f.name, f.values...); err != nil {
+		found := false
+		for _, step := range steps {
+			if !step.Has(f.name) {
+				continue
+			}
+			found = true
+			if err := step.Set(f.name, f.values...); err != nil {
 				text, own := strings.CutPrefix(err.Error(), f.name)
 				if !own {
 					text = " " + text
 				}
 				errs = append(errs, errors.New("--"+f.name+text))
 			}
+		}
+		if !found {
+			errs = append(errs, fmt.Errorf("--%s: no pass of the pipeline has such an option: %s", f.name, r.pipeline()))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -62,5 +62,7 @@ var Table = &passes.Table{
 			Steps: "fold,dce,canonicalize,dce,foldbn,dce"},
 		{Name: "ptq", Doc: "Post-training quantisation, with or without calibration data.",
 			Steps: "fold,dce,canonicalize,dce,bn-stats,foldbn,dce,quantize"},
+		{Name: "bits", Doc: "Bit lengths learned on training data; give a target or a max-drop.",
+			Steps: "fold,dce,canonicalize,dce,bitlength"},
 	},
 }
