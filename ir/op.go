@@ -29,6 +29,10 @@ type Op struct {
 	// Elements says where the elements of the outputs come from.
 	Elements Elements
 
+	// PerSample: each index of dimension 0 of the outputs is computed from the same one
+	// of the first input alone, and from other inputs that have nothing to do with it.
+	PerSample bool
+
 	// Sequences: the operator takes sequences; others are refused them before
 	// Infer is called.
 	Sequences bool

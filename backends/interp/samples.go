@@ -214,17 +214,6 @@ func alone(g *ir.Graph, n int) bool {
 	return !slices.ContainsFunc(g.Outputs, func(v *ir.Value) bool { return !batched[v] || v.Type.Elem != tensor.F32 })
 }
 
-// firstOnly are operators that compute each index of dimension 0 of their first
-// input by itself, when all other inputs are constants that have nothing to do with it.
-var firstOnly = map[string]bool{
-	"AveragePool": true, "BatchNormalization": true, "Conv": true, "ConvTranspose": true, "DepthToSpace": true,
-	"GlobalAveragePool": true, "GlobalMaxPool": true, "InstanceNormalization": true, "LRN": true, "MaxPool": true,
-	"SpaceToDepth":  true,
-	"thriftc.Quant": true, "thriftc.MuxConv": true, "thriftc.Shift": true,
-	"QuantizeLinear": true, "thriftc.Lookup": true, "thriftc.QGemm": true,
-	"thriftc.QConv": true, "thriftc.QMuxConv": true, "thriftc.QAveragePool": true, "thriftc.QGlobalAveragePool": true,
-}
-
 // aloneNode reports whether a node computes each sample by itself.
 func aloneNode(m *ir.Node, batched map[*ir.Value]bool) bool {
 	if len(m.In) == 0 || m.In[0] == nil || !batched[m.In[0]] && !isArithmetic(m) {
@@ -270,7 +259,7 @@ func aloneNode(m *ir.Node, batched map[*ir.Value]bool) bool {
 	case "Resize":
 		return !others && m.Str("coordinate_transformation_mode") != "tf_crop_and_resize"
 	}
-	if firstOnly[m.Op.Name] {
+	if m.Op.PerSample {
 		return !others && len(m.Out) == 1
 	}
 	return isArithmetic(m) && sameOrBroadcast(m, batched)

@@ -9,7 +9,7 @@ import (
 )
 
 var _ = define(ir.Op{
-	Name: "BatchNormalization", Since: 14,
+	Name: "BatchNormalization", PerSample: true, Since: 14,
 	Doc: `Normalises every channel (dimension 1): with a = scale/√(var + ε), rounded after
 each operation, y = (x − mean)·a + B, the difference rounded and the rest in one
 fused multiply-add. In inference mean and var are the inputs. With training_mode

@@ -9,7 +9,7 @@ import (
 )
 
 var _ = define(ir.Op{
-	Name: "Conv", Since: 1,
+	Name: "Conv", PerSample: true, Since: 1,
 	Doc: `Convolution: every output is the sum over input channels of its group, kernel
 rows and kernel columns, in this order, of X·W. The sum starts at +0, each
 product is added with one rounding (fused multiply-add), taps in the padding are

@@ -11,7 +11,7 @@ import (
 )
 
 var _ = define(ir.Op{
-	Name: "ConvTranspose", Since: 1,
+	Name: "ConvTranspose", PerSample: true, Since: 1,
 	Doc: `Transposed convolution: every element of X is spread over the output positions
 that a convolution with kernel W would have read to compute it. Every output is
 the sum over input channels of its group, kernel rows and kernel columns, in

@@ -135,7 +135,8 @@ func finishInteger(n *ir.Node, sum *tensor.Tensor, in []*tensor.Tensor, bias int
 }
 
 var _ = define(ir.Op{
-	Name: "thriftc.QConv",
+	Name:      "thriftc.QConv",
+	PerSample: true,
 	Doc: `Convolution of integers: acc = Σ (x − x_zero_point)·(w − w_zero_point), exact;
 acc · 2^bias_shift + bias wraps to i32. With multiplier (one, or one per output channel)
 y = clamp(round_half_even(acc · multiplier) + y_zero_point, lo, hi), of the type of
@@ -202,7 +203,8 @@ func integerCost(n *ir.Node) ir.Cost {
 }
 
 var _ = define(ir.Op{
-	Name: "thriftc.QGemm",
+	Name:      "thriftc.QGemm",
+	PerSample: true,
 	Doc: `Matrix product of integers: acc = Σ (a − a_zero_point)·(b − b_zero_point) over the last
 dimension of a and the first of b (the last if transB), then as thriftc.QConv does. b has two
 dimensions; b_zero_point, bias and multiplier have one element or one per column of the product.`,
@@ -333,7 +335,8 @@ The multipliers are at most 2²¹ in magnitude, so that p fits i32. a and b broa
 })
 
 var _ = define(ir.Op{
-	Name: "thriftc.Lookup",
+	Name:      "thriftc.Lookup",
+	PerSample: true,
 	Doc: `Replaces every integer by an element of a table: y = table[x − least], least being the
 least number of x's type. Any function of one quantised tensor is one, exactly. x is i8 or
 u8, the table has 256 elements.`,

@@ -17,7 +17,8 @@ func inferQPool(n *ir.Node) (tensor.Elem, error) {
 }
 
 var _ = define(ir.Op{
-	Name: "thriftc.QAveragePool",
+	Name:      "thriftc.QAveragePool",
+	PerSample: true,
 	Doc: `Mean of every window of integers: acc = Σ (x − x_zero_point) over the window, where the
 padding adds nothing, and y = clamp(round_half_even(acc · multiplier) + y_zero_point, lo, hi).
 The number of elements is part of the multiplier.`,
@@ -47,7 +48,8 @@ The number of elements is part of the multiplier.`,
 })
 
 var _ = define(ir.Op{
-	Name: "thriftc.QGlobalAveragePool",
+	Name:      "thriftc.QGlobalAveragePool",
+	PerSample: true,
 	Doc: `Mean of every channel of integers: acc = Σ (x − x_zero_point) over the spatial dimensions and
 y = clamp(round_half_even(acc · multiplier) + y_zero_point, lo, hi). The number of elements is
 part of the multiplier.`,

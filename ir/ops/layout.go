@@ -515,10 +515,11 @@ var _ = define(ir.Op{
 })
 
 var _ = define(ir.Op{
-	Name:  "DepthToSpace",
-	Doc:   "Moves blocks of channels into space: [N, C·b·b, H, W] becomes [N, C, H·b, W·b].",
-	Since: 11,
-	In:    "input", Out: "output", Elements: ir.Moved,
+	Name:      "DepthToSpace",
+	PerSample: true,
+	Doc:       "Moves blocks of channels into space: [N, C·b·b, H, W] becomes [N, C, H·b, W·b].",
+	Since:     11,
+	In:        "input", Out: "output", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{
 		{Name: "blocksize", Kind: ir.IntAttr, Required: true, Doc: "b, from 1 to 65536"},
 		{Name: "mode", Kind: ir.StringAttr, Default: "DCR", Doc: "order in which channels are read: DCR block first, CRD channel first"},
@@ -551,10 +552,11 @@ var _ = define(ir.Op{
 })
 
 var _ = define(ir.Op{
-	Name:  "SpaceToDepth",
-	Doc:   "Moves blocks of space into channels: [N, C, H, W] becomes [N, b·b·C, H/b, W/b].",
-	Since: 1,
-	In:    "input", Out: "output", Elements: ir.Moved,
+	Name:      "SpaceToDepth",
+	PerSample: true,
+	Doc:       "Moves blocks of space into channels: [N, C, H, W] becomes [N, b·b·C, H/b, W/b].",
+	Since:     1,
+	In:        "input", Out: "output", Elements: ir.Moved,
 	Attrs: []ir.AttrSpec{{Name: "blocksize", Kind: ir.IntAttr, Required: true, Doc: "b, from 1 to 65536"}},
 	Grad:  gradMoved,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {

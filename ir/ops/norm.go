@@ -64,7 +64,7 @@ order of reductions (f32.Sum); with a = scale/√(var + ε), y = (x − mean)·a
 the difference rounded and the rest in one fused multiply-add.`
 
 var _ = define(ir.Op{
-	Name: "InstanceNormalization", Since: 6,
+	Name: "InstanceNormalization", PerSample: true, Since: 6,
 	Doc: "Normalises every channel of every sample over its spatial positions: " + normDoc,
 	In:  "input, scale, B", Out: "output",
 	Attrs: []ir.AttrSpec{epsilonSpec},

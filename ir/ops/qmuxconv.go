@@ -8,7 +8,8 @@ import (
 )
 
 var _ = define(ir.Op{
-	Name: "thriftc.QMuxConv",
+	Name:      "thriftc.QMuxConv",
+	PerSample: true,
 	Doc: `Convolution of integers with one weight per kernel slice: acc is the sum over the
 input channels c of the group of (x[c] − x_zero_point)·w[m, c] at tap p[m, c] of the kernel,
 exact; then as thriftc.QConv does, with bias, multiplier and y_zero_point. x is i8 or

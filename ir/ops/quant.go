@@ -24,7 +24,8 @@ var quantAttrs = []ir.AttrSpec{
 }
 
 var _ = define(ir.Op{
-	Name: "thriftc.Quant",
+	Name:      "thriftc.Quant",
+	PerSample: true,
 	Doc: `Rounds x to the grid of a bits-wide integer and back: fake quantisation.
 With zero_point_order "after_round" (ONNX QuantizeLinear then DequantizeLinear):
 q = clamp(round(x / scale) + zero_point, lo, hi).

@@ -41,7 +41,8 @@ func inferLinear(n *ir.Node) error {
 }
 
 var _ = define(ir.Op{
-	Name: "QuantizeLinear",
+	Name:      "QuantizeLinear",
+	PerSample: true,
 	Doc: `Quantises x to integers: y = saturate(round_half_even(x / y_scale) + y_zero_point).
 The quotient is rounded once to f32, f16 and bf16 inputs too, unless precision names a
 narrower type; the rest is exact. NaN becomes the least integer. Integers have any

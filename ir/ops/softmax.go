@@ -209,7 +209,7 @@ func sameTypeOf(n *ir.Node, err error) ([]ir.Type, error) {
 }
 
 var _ = define(ir.Op{
-	Name: "LRN", Since: 1,
+	Name: "LRN", PerSample: true, Since: 1,
 	Doc: `Local response normalisation: x/(bias + (α/size)·s)^β, where s is the sum of the
 squares of the size channels around x's, in order. α/size, every square, the
 product, the sum with bias, the power and the quotient are rounded once each.`,
