@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"thriftc/atomicfile"
 	"thriftc/passes"
@@ -58,6 +59,15 @@ func (r *Report) Drop() (points float64, ok bool) {
 		return 0, false
 	}
 	return 100 * (*r.Before.Top1 - *r.After.Top1), true
+}
+
+// Warn adds a warning, and reports whether it was not there before.
+func (r *Report) Warn(text string) bool {
+	if slices.Contains(r.Warnings, text) {
+		return false
+	}
+	r.Warnings = append(r.Warnings, text)
+	return true
 }
 
 // Encode returns the report as indented JSON.

@@ -146,6 +146,13 @@ func TestReportFile(t *testing.T) {
 	}
 }
 
+func TestWarn(t *testing.T) {
+	var r Report
+	if first, again, other := r.Warn("a"), r.Warn("a"), r.Warn("b"); !first || again || !other || len(r.Warnings) != 2 {
+		t.Errorf("%v %v %v %q", first, again, other, r.Warnings)
+	}
+}
+
 func TestGate(t *testing.T) {
 	l := Limits{MaxBytes: pointer(250), MaxBytesRatio: pointer(0.2), MaxDrop: pointer(0.51), MinTop1: pointer(0.92), MaxMSRatio: pointer(1), RequireBudget: true, RefuseWarnings: true}
 	checks := example().Gate(l)

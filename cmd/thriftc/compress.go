@@ -296,7 +296,7 @@ func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 		Version: version, Model: model, Command: commandLine(c, model), Seed: rec.Seed,
 		Data: cmp.Or(o.trainData, o.data), EvalData: o.evalData, BudgetMet: true,
 	}
-	log := slog.New(&lineHandler{w: c.ErrOrStderr(), warn: func(s string) { rep.Warnings = append(rep.Warnings, s) }})
+	log := slog.New(&lineHandler{w: c.ErrOrStderr(), warn: rep.Warn})
 	g, bytesBefore, err := readModelSize(model, c.ErrOrStderr())
 	if err != nil {
 		return err

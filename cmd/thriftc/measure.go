@@ -106,7 +106,7 @@ func batchOf(in []*tensor.Tensor) int {
 
 // judge compares what was measured with what a user would expect.
 func judge(r *report.Report, rec *recipe) {
-	warn := func(format string, args ...any) { r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...)) }
+	warn := func(format string, args ...any) { r.Warn(fmt.Sprintf(format, args...)) }
 	a, b := &r.Before, &r.After
 	if b.Bytes >= a.Bytes {
 		warn("the result is not smaller: %s bytes, before %s", report.Count(b.Bytes), report.Count(a.Bytes))

@@ -23,7 +23,7 @@ type lineHandler struct {
 	mu    sync.Mutex
 	w     io.Writer
 	attrs []slog.Attr
-	warn  func(string) // if set, is told every warning
+	warn  func(string) bool // if set, is told every warning; false: it is known and not printed
 }
 
 func (h *lineHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
@@ -45,8 +45,8 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if r.Level >= slog.LevelWarn {
-		if h.warn != nil {
-			h.warn(msg)
+		if h.warn != nil && !h.warn(msg) {
+			return nil
 		}
 		msg = "warning: " + msg
 	}

@@ -242,7 +242,7 @@ func runTrain(c *cobra.Command, model string, o *trainOptions) error {
 		Version: version, Model: model, Command: commandLine(c, model), Seed: rec.Seed, Data: o.trainData, EvalData: o.evalData,
 		Preprocess: data.train.Preprocess().String(), BudgetMet: true,
 	}
-	log := slog.New(&lineHandler{w: c.ErrOrStderr(), warn: func(s string) { rep.Warnings = append(rep.Warnings, s) }})
+	log := slog.New(&lineHandler{w: c.ErrOrStderr(), warn: rep.Warn})
 	lines := &trainLog{c: c, dir: o.output, log: log, asJSON: o.asJSON}
 	bar := newProgress(c)
 	defer bar.Clear()
