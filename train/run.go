@@ -85,8 +85,17 @@ func (r *run) close() {
 	}
 }
 
-// epochs returns the epochs that a number of steps is.
-func (r *run) epochs(steps int) float64 { return float64(steps) / float64(r.feed.PerEpoch()) }
+// epochs returns the epochs that a number of steps is, with no more digits than stepsOf
+// needs to return that number.
+func (r *run) epochs(steps int) float64 {
+	exact := float64(steps) / float64(r.feed.PerEpoch())
+	for digits := 1.0; digits < 1e9; digits *= 10 {
+		if short := math.Round(exact*digits) / digits; r.stepsOf(short) == steps {
+			return short
+		}
+	}
+	return exact
+}
 
 func (r *run) elapsed() time.Duration {
 	return time.Since(r.started) + time.Duration(r.Seconds*float64(time.Second))
@@ -128,7 +137,7 @@ func (r *run) begin(ctx context.Context) (done bool, err error) {
 		if r.t.Epochs <= 0 || fit < r.Steps {
 			r.Steps = fit
 		}
-		r.tr.Log.Info(fmt.Sprintf("training %g epochs (%d steps), which fit into %v", r.epochs(r.Steps), r.Steps, r.t.Time))
+		r.tr.Log.Info(fmt.Sprintf("training %g epochs (%d steps), which fit into %v", r.epochs(r.Steps), r.Steps, r.t.Time.Round(time.Second)))
 	}
 	if r.Steps < 1 {
 		return false, fmt.Errorf("%g epochs are less than one step", r.t.Epochs)
