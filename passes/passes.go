@@ -99,4 +99,5 @@ type Candidate struct {
 	Graph *ir.Graph
 	Size  float64 // what the search makes small; of equal accuracy the smaller is better
 	Score float64 // as of Context.Score
+	Least float64 // the score that it should have to keep to a budget; 0: there is none
 }

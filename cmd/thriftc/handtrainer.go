@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"thriftc/dataset"
-	"thriftc/ir"
 	"thriftc/passes"
 	"thriftc/train"
 )
@@ -48,7 +47,7 @@ func tuneRecipe(dataFile string) train.Recipe {
 }
 
 // handTrainer gives the passes what training needs.
-func handTrainer(pc *passes.Context, g *ir.Graph, rec *recipe, data runData, o *compressOptions, found *search) error {
+func handTrainer(pc *passes.Context, rec *recipe, data runData, o *compressOptions, found *search) {
 	pc.Trainer = &train.Trainer{
 		Engine: pc.Engine, Threads: o.threads, Seed: rec.Seed, Recipe: *rec.Train, Data: data.train, Val: data.tune,
 		Dir: filepath.Join(o.output, checkpointsDir), Resume: o.resume, Build: build(), Log: found.log, Progress: pc.Progress,
@@ -57,12 +56,4 @@ func handTrainer(pc *passes.Context, g *ir.Graph, rec *recipe, data runData, o *
 	if o.timeBudget > 0 {
 		pc.Until = found.start.Add(o.timeBudget)
 	}
-	if rec.MaxDrop != nil {
-		float, err := pc.Score(pc, g)
-		if err != nil {
-			return err
-		}
-		found.least = (float - *rec.MaxDrop) / 100
-	}
-	return nil
 }

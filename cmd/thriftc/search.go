@@ -43,7 +43,7 @@ type search struct {
 	dir    string
 	format onnx.Format
 	opset  int
-	least  float64 // held-out accuracy that the best must have, 0 to 1; 0: any
+	least  float64 // held-out accuracy that the best should have, 0 to 1; 0: any
 	log    *slog.Logger
 	start  time.Time
 
@@ -116,6 +116,7 @@ func (s *search) offer(c passes.Candidate) error {
 	if slices.ContainsFunc(s.entries, func(o journalEntry) bool { return o.Name == e.Name && o.Top1 == e.Top1 && o.Size == e.Size }) {
 		return nil // a resumed run finds it again
 	}
+	s.least = c.Least / 100
 	if e.Best = s.better(&e, s.best); e.Best {
 		if err := onnx.Write(filepath.Join(s.dir, "model.onnx"), c.Graph, s.format, onnxio.WriteOptions{Opset: s.opset}); err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -164,11 +165,11 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-// A search must return the smallest of its trials that keep to the budget, and offer all.
-func TestSearch(t *testing.T) {
+// trainedToy is the toy network trained as well as it gets, and what it was trained with.
+func trainedToy(t *testing.T) (*ir.Graph, *passes.Context) {
+	t.Helper()
 	g := toyNet(t)
 	c, tr := toyContext(t, 100)
-	// A model that is as good as it gets is the one to stay close to.
 	o := New()
 	o.Uniform = 8
 	m, err := o.insert(c, g, false)
@@ -184,6 +185,12 @@ func TestSearch(t *testing.T) {
 		}
 	}
 	tr.steps = 60
+	return g, c
+}
+
+// A search must return the smallest of its trials that keep to the budget, and offer all.
+func TestSearch(t *testing.T) {
+	g, c := trainedToy(t) // the one to stay close to
 	float, err := c.Score(c, g)
 	if err != nil {
 		t.Fatal(err)
@@ -235,6 +242,46 @@ func TestSearch(t *testing.T) {
 	}
 	if n != 5 || !nearly(bits/n, smallest, 1e-6) {
 		t.Errorf("the result has %.3f bits in the mean of %v, the smallest offered %.3f", bits/n, n, smallest)
+	}
+}
+
+// A float model that knows the held-out data by heart must not keep the search from going down.
+func TestSearchKnownByHeart(t *testing.T) {
+	g, c := trainedToy(t)
+	plain := c.Score
+	c.Score = func(ctx context.Context, g *ir.Graph) (float64, error) {
+		score, err := plain(ctx, g)
+		if !slices.ContainsFunc(g.Nodes, func(n *ir.Node) bool { return n.Op.Bits != nil }) {
+			score += 10 // the float model
+		}
+		return score, err
+	}
+	var last passes.Candidate
+	c.Offer = func(x passes.Candidate) error {
+		last = x
+		return nil
+	}
+	steps, err := (&passes.Table{Passes: []passes.Info{Info}}).Parse("bitlength{max-drop=2}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	float, err := c.Score(c, g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := passes.Run(c, g, steps, passes.RunOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stats := map[string]any{}
+	for _, s := range res.Steps[0].Stats {
+		stats[s.Name] = s.Value
+	}
+	if reference := stats["score_reference"].(float64); last.Least != reference-2 || reference > float-5 {
+		t.Errorf("the budget asks for %v; the reference has %v, the float model %v", last.Least, reference, float)
+	}
+	if bits := stats["mean_bits"].(float64); bits > 5 {
+		t.Errorf("the search ended at %.2f bits", bits)
 	}
 }
 

@@ -17,6 +17,7 @@ type schedule struct {
 	m *model
 
 	began time.Time
+	least float64 // the score that max-drop asks for; 0: any
 }
 
 // reserve is the part of the time budget that is left for scoring and writing.
@@ -157,7 +158,7 @@ func (s *schedule) offer(name string, w widths, get func(*ir.Value) *tensor.Tens
 	if err != nil {
 		return fmt.Errorf("scoring %s: %w", name, err)
 	}
-	return s.c.Offer(passes.Candidate{Name: name, Graph: g, Size: s.size(w), Score: score})
+	return s.c.Offer(passes.Candidate{Name: name, Graph: g, Size: s.size(w), Score: score, Least: s.least})
 }
 
 // candidate is offer with a score that is known.
@@ -169,7 +170,7 @@ func (s *schedule) candidate(name string, w widths, get func(*ir.Value) *tensor.
 	if err != nil {
 		return err
 	}
-	return s.c.Offer(passes.Candidate{Name: name, Graph: g, Size: s.size(w), Score: score})
+	return s.c.Offer(passes.Candidate{Name: name, Graph: g, Size: s.size(w), Score: score, Least: s.least})
 }
 
 // size is what a candidate is judged by besides its accuracy: with a target
