@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"image/color"
 	"io"
+	"math"
 	"slices"
 
 	"gonum.org/v1/plot"
@@ -26,6 +27,8 @@ type Curve struct {
 type Panel struct {
 	Title, XLabel, YLabel string
 	Curves                []Curve
+	// Bars, if not empty, makes the curves bars, which stand beside each other over these names.
+	Bars []string
 }
 
 // lineColors are told apart by people who do not see all colours (Okabe and Ito 2008).
@@ -60,7 +63,10 @@ func WritePlot(base string, panels ...Panel) error {
 			return err
 		})
 	}
-	w := width * vg.Length(len(panels))
+	w := vg.Length(0)
+	for _, p := range panels {
+		w += max(width, vg.Length(len(p.Bars))*0.65*vg.Centimeter)
+	}
 	if err := write(base+".svg", vgsvg.New(w, height)); err != nil {
 		return err
 	}
@@ -72,6 +78,9 @@ func (p *Panel) plot() (*plot.Plot, error) {
 	q.Title.Text, q.X.Label.Text, q.Y.Label.Text = p.Title, p.XLabel, p.YLabel
 	q.Add(plotter.NewGrid())
 	q.Legend.Top = true
+	if len(p.Bars) > 0 {
+		return q, p.bars(q)
+	}
 	for i, c := range p.Curves {
 		if len(c.X) != len(c.Y) || len(c.X) == 0 {
 			return nil, fmt.Errorf("curve %s has %d and %d numbers", c.Name, len(c.X), len(c.Y))
@@ -94,4 +103,30 @@ func (p *Panel) plot() (*plot.Plot, error) {
 		q.Legend.Left = q.Legend.Left || slices.Max(c.Y) == c.Y[len(c.Y)-1]
 	}
 	return q, nil
+}
+
+// bars draws the curves as bars from 0 up, the first of each name leftmost.
+func (p *Panel) bars(q *plot.Plot) error {
+	const all = 0.45 * vg.Centimeter // of a name
+	width := all / vg.Length(len(p.Curves))
+	most := 0.0
+	for i, c := range p.Curves {
+		if len(c.Y) != len(p.Bars) {
+			return fmt.Errorf("%s has %d numbers for %d names", c.Name, len(c.Y), len(p.Bars))
+		}
+		bars, err := plotter.NewBarChart(plotter.Values(c.Y), width)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
+		bars.LineStyle.Width = 0
+		bars.Color = lineColors[i%len(lineColors)]
+		bars.Offset = width*vg.Length(i) - (all-width)/2
+		q.Add(bars)
+		q.Legend.Add(c.Name, bars)
+		most = max(most, slices.Max(c.Y))
+	}
+	q.NominalX(p.Bars...)
+	q.X.Tick.Label.Rotation, q.X.Tick.Label.XAlign, q.X.Tick.Label.YAlign = math.Pi/2, draw.XRight, draw.YCenter
+	q.Y.Min, q.Y.Max = 0, 1.25*most // the legend stands above
+	return nil
 }

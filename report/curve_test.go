@@ -39,3 +39,19 @@ func TestWritePlot(t *testing.T) {
 		}
 	}
 }
+
+func TestBars(t *testing.T) {
+	base := filepath.Join(t.TempDir(), "bits")
+	p := Panel{Bars: []string{"conv1", "fc"}, Curves: []Curve{{Name: "weights", Y: []float64{4, 3}}, {Name: "inputs", Y: []float64{8, 5}}}}
+	if err := WritePlot(base, p); err != nil {
+		t.Fatal(err)
+	}
+	svg, err := os.ReadFile(base + ".svg")
+	if err != nil || !bytes.Contains(svg, []byte(">conv1<")) || !bytes.Contains(svg, []byte(">inputs<")) {
+		t.Errorf("%d bytes of SVG, %v", len(svg), err)
+	}
+	p.Bars = p.Bars[:1]
+	if err := WritePlot(base, p); err == nil {
+		t.Error("two numbers for one name: no error")
+	}
+}

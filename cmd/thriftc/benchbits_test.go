@@ -195,7 +195,10 @@ func writeBits(results, work, budget, data, models string) error {
 		if strings.HasPrefix(r.options, "uniform") {
 			continue
 		}
-		svg, err := os.ReadFile(filepath.Join(dir, "out", "bits.svg"))
+		if err := plotBits(filepath.Join(dir, "bits"), a.Layers); err != nil {
+			return err
+		}
+		svg, err := os.ReadFile(filepath.Join(dir, "bits.svg"))
 		if err != nil {
 			return err
 		}

@@ -332,11 +332,6 @@ func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 		}
 		return err
 	}
-	if data.train != nil {
-		if err := errors.Join(found.plot(out.path("front")), plotBits(out.path("bits"), after)); err != nil {
-			return err
-		}
-	}
 	if err := onnx.Write(out.path("model.onnx"), after, onnx.Format(rec.Format), onnxio.WriteOptions{Opset: rec.Opset}); err != nil {
 		return err
 	}
@@ -348,6 +343,11 @@ func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 	m := measurer{c: c, eval: data.eval, threads: o.threads, rep: rep}
 	if err := m.measure(g, written, bytesBefore, bytesAfter); err != nil {
 		return err
+	}
+	if data.train != nil {
+		if err := errors.Join(found.plot(out.path("front")), plotBits(out.path("bits"), rep.After.Layers)); err != nil {
+			return err
+		}
 	}
 	judge(rep, rec)
 	rep.WallSeconds = time.Since(start).Seconds()

@@ -18,7 +18,6 @@ import (
 
 	"thriftc/atomicfile"
 	"thriftc/backends/onnx"
-	"thriftc/ir"
 	"thriftc/ir/onnxio"
 	"thriftc/passes"
 	"thriftc/report"
@@ -198,18 +197,18 @@ func weighted(layers []report.Layer) []report.Layer {
 	})
 }
 
-// plotBits draws the widths of the layers of a graph to base.svg and base.png.
-func plotBits(base string, g *ir.Graph) error {
-	weights, acts := report.Curve{Name: "weights"}, report.Curve{Name: "input activations"}
-	for i, l := range weighted(report.Summarize(g).Layers) {
-		x := float64(i + 1)
-		weights.X, weights.Y = append(weights.X, x), append(weights.Y, float64(l.WeightBits))
-		acts.X, acts.Y = append(acts.X, x), append(acts.Y, float64(l.ActivationBits))
+// plotBits draws the widths of the layers to base.svg and base.png.
+func plotBits(base string, layers []report.Layer) error {
+	p := report.Panel{YLabel: "bits", Curves: []report.Curve{{Name: "weights"}, {Name: "input activations"}}}
+	for _, l := range weighted(layers) {
+		p.Bars = append(p.Bars, l.Name)
+		p.Curves[0].Y = append(p.Curves[0].Y, float64(l.WeightBits))
+		p.Curves[1].Y = append(p.Curves[1].Y, float64(l.ActivationBits))
 	}
-	if len(weights.X) == 0 {
+	if len(p.Bars) == 0 {
 		return nil
 	}
-	return report.WritePlot(base, report.Panel{Title: "bits", XLabel: "layer", YLabel: "bits", Curves: []report.Curve{weights, acts}})
+	return report.WritePlot(base, p)
 }
 
 // printBits prints the widths of the layers.
