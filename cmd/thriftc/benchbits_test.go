@@ -181,10 +181,10 @@ func writeBits(results, work, budget, data, models string) error {
 			}
 		}
 		a, b := rep.After, rep.Before
-		fmt.Fprintf(&table, "| %s | `%s` | %.1f | %.0f | %.2f | %.2f | %.2f | %.2f | %.2f | %.2f | %.2f | %.1f | %s | %.0f | %s |\n",
+		fmt.Fprintf(&table, "| %s | `%s` | %.1f | %.0f | %.2f | %.2f | %.2f | %.2f | %.2f | %.2f | %.2f | %.1f | %s | %s | %s |\n",
 			r.model, r.options, epochs, rep.WallSeconds/60, 100**b.Top1, 100**a.Top1, 100*(*b.Top1-*a.Top1), 100*runtime,
 			stats["mean_bits"], a.MeanBitsWeights, a.MeanBitsActivations, a.MeanBitsWeightsByValue,
-			report.Count(a.BOPs/1e6), stats["weight_bytes_effective"], report.Count(a.Bytes))
+			report.Count(a.BOPs/1e6), report.Count(int64(stats["weight_bytes_effective"].(float64))), report.Count(a.Bytes))
 		var w, x []string
 		for _, l := range a.Layers {
 			if l.WeightBits > 0 && l.MACs > 0 && (l.Op == "Conv" || l.Op == "Gemm") {
@@ -211,7 +211,7 @@ func writeBits(results, work, budget, data, models string) error {
 	var page bytes.Buffer
 	fmt.Fprintf(&page, `# Learned bit lengths, measured
 
-Written by `+"`make bench-bitpruning BUDGET=%s`"+`, row by row. Every row is one run of at most that time (a third of it for
+Written by `+"`make bench-bitpruning BUDGET=%s`"+`, row by row, the last on %s. Every row is one run of at most that time (a third of it for
 ResNet-8, whose epochs take a third as long) from the float model, trained on the 50,000 training images of CIFAR-10 less the tenth that is held out, and judged on 5,000 test images that choose nothing; seed 0. `+"`uniform`"+` rows have the
 same width everywhere and are fine-tuned for the same time. Bits are the mean over the weights and input activations of all convolutions and
 matrix products, first and last included, each counting the same; the network's 8-bit input is not in it, and the operands of additions have 8 bits. BOPs are
@@ -221,7 +221,7 @@ MACs times the widths of both operands. Bytes are of the weights at their widths
 
 | model | options | epochs | minutes | float top-1 %% | top-1 %% | drop | in ONNX Runtime | bits | weights | activations | weights, by value | BOPs, millions | weights, bytes | file, bytes |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
-`, budget)
+`, budget, time.Now().Format(time.DateOnly))
 	page.WriteString(strings.TrimPrefix(table.String(), "\n"))
 	page.WriteString("\n## Bits of the layers\n")
 	page.WriteString(layers.String())
