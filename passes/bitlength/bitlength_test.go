@@ -344,16 +344,6 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-func layersOf(g *ir.Graph) []*passes.Layer {
-	var out []*passes.Layer
-	for _, n := range g.Nodes {
-		if l, _ := passes.LayerOf(n); l != nil {
-			out = append(out, l)
-		}
-	}
-	return out
-}
-
 // once is calibration data of one batch.
 type once []*tensor.Tensor
 
