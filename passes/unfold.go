@@ -21,37 +21,26 @@ const momentsBatch = 32
 // returns how many. It is for training: a model whose batch norms were folded trains badly,
 // because nothing holds the scale of its activations.
 func UnfoldNorms(c *Context, g *ir.Graph) (int, error) {
-	uses := map[*ir.Value]int{}
 	var convs []*Layer
 	for _, n := range g.Nodes {
 		l, _ := LayerOf(n)
-		if l == nil || l.W < 0 {
+		if l == nil || n.Op.Name != "Conv" || l.BiasNode != n || len(n.In[l.W].Uses()) > 1 {
 			continue
 		}
-		uses[n.In[l.W]]++
 		out := n.Out[0]
-		if n.Op.Name != "Conv" || l.BiasNode != n || out.IsOutput() || out.Unused() || out.Type.Rank() < 3 {
-			continue
-		}
-		if u := out.Uses()[0].Node; u.Op.Name != "BatchNormalization" {
+		if !out.IsOutput() && !out.Unused() && out.Type.Rank() > 2 && out.Uses()[0].Node.Op.Name != "BatchNormalization" {
 			convs = append(convs, l)
 		}
 	}
-	var lone []*Layer
-	for _, l := range convs {
-		if uses[l.Node.In[l.W]] == 1 {
-			lone = append(lone, l)
-		}
-	}
-	if len(lone) == 0 {
+	if len(convs) == 0 {
 		return 0, nil
 	}
-	mean, square, err := outputMoments(c, g, lone)
+	mean, square, err := outputMoments(c, g, convs)
 	if err != nil {
 		return 0, err
 	}
 	r := ir.NewRewriter(g)
-	for i, l := range lone {
+	for i, l := range convs {
 		n, out := l.Node, l.Node.Out[0]
 		name := out.Name + "_norm"
 		var p [4][]float32 // scale, shift, mean, variance
@@ -79,7 +68,7 @@ func UnfoldNorms(c *Context, g *ir.Graph) (int, error) {
 		}
 	}
 	r.RemoveUnusedConsts()
-	return len(lone), nil
+	return len(convs), nil
 }
 
 // outputMoments returns the mean and the mean square of each channel of the layers'
