@@ -11,17 +11,8 @@ var _ = define(ir.Op{
 	Name: "thriftc.ReluGrad",
 	Doc:  "The gradient of Relu: dY where Y, the result of Relu, is greater than 0, else +0.",
 	In:   "dY, Y", Out: "dX",
-	Infer: func(n *ir.Node) ([]ir.Type, error) {
-		if err := wantFloat(n, 0, 1); err != nil {
-			return nil, err
-		}
-		if !n.In[0].Type.Compatible(n.In[1].Type) {
-			return nil, fmt.Errorf("dY is %v and Y %v", n.In[0].Type, n.In[1].Type)
-		}
-		y := n.In[1].Type
-		return []ir.Type{y.WithElem(y.Elem)}, nil
-	},
-	Cost: perElement,
+	Infer: inferMasked,
+	Cost:  perElement,
 	Eval: func(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 		if in[0].Len() != in[1].Len() {
 			return nil, fmt.Errorf("dY has shape %v, Y %v", in[0].Shape(), in[1].Shape())
@@ -56,17 +47,8 @@ var _ = define(ir.Op{
 	Name: "thriftc.ClipGrad",
 	Doc:  "The gradient of Clip with respect to its input: dY where min < Y < max, Y being the result of Clip, else +0. An absent limit does not limit.",
 	In:   "dY, Y, min?, max?", Out: "dX",
-	Infer: func(n *ir.Node) ([]ir.Type, error) {
-		if err := wantFloat(n, 0, 1, 2, 3); err != nil {
-			return nil, err
-		}
-		if !n.In[0].Type.Compatible(n.In[1].Type) {
-			return nil, fmt.Errorf("dY is %v and Y %v", n.In[0].Type, n.In[1].Type)
-		}
-		y := n.In[1].Type
-		return []ir.Type{y.WithElem(y.Elem)}, nil
-	},
-	Cost: perElement,
+	Infer: inferMasked,
+	Cost:  perElement,
 	Eval: func(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 		for i, t := range in {
 			if t != nil && i > 1 && t.Len() != 1 || i == 1 && t.Len() != in[0].Len() {
@@ -93,4 +75,16 @@ func clipGrad[T float](in []*tensor.Tensor) *tensor.Tensor {
 		}
 	}
 	return fromNumbers(in[0].Elem(), dx, in[1].Shape()...)
+}
+
+// inferMasked is the shape rule of ReluGrad and ClipGrad: dX is like Y.
+func inferMasked(n *ir.Node) ([]ir.Type, error) {
+	if err := wantFloat(n, 0, 1, 2, 3); err != nil {
+		return nil, err
+	}
+	y := n.In[1].Type
+	if !n.In[0].Type.Compatible(y) {
+		return nil, fmt.Errorf("dY is %v and Y %v", n.In[0].Type, y)
+	}
+	return []ir.Type{y.WithElem(y.Elem)}, nil
 }
