@@ -20,7 +20,7 @@ import (
 // bitsRow is a row of docs/results/bitpruning.md: a model and the options of bitlength.
 type bitsRow struct{ model, options string }
 
-// budget is the time of a row: a third for ResNet-8, whose epochs take a third as long.
+// budget is the time of a row: a third for ResNet-8, which has a third of the MACs.
 func (r bitsRow) budget(full time.Duration) time.Duration {
 	if r.model == "mlperf_resnet8" {
 		return full / 3
@@ -212,7 +212,7 @@ func writeBits(results, work, budget, data, models string) error {
 	fmt.Fprintf(&page, `# Learned bit lengths, measured
 
 Written by `+"`make bench-bitpruning BUDGET=%s`"+`, row by row, the last on %s. Every row is one run of at most that time (a third of it for
-ResNet-8, whose epochs take a third as long) from the float model, trained on the 50,000 training images of CIFAR-10 less the tenth that is held out, and judged on 5,000 test images that choose nothing; seed 0. `+"`uniform`"+` rows have the
+ResNet-8, which has a third of the MACs) from the float model, trained on the 50,000 training images of CIFAR-10 less the tenth that is held out, and judged on 5,000 test images that choose nothing; seed 0. `+"`uniform`"+` rows have the
 same width everywhere and are fine-tuned for the same time. Bits are the mean over the weights and input activations of all convolutions and
 matrix products, first and last included, each counting the same; the network's 8-bit input is not in it, and the operands of additions have 8 bits. BOPs are
 MACs times the widths of both operands. Bytes are of the weights at their widths, and of the file, which holds int4 and int8.
