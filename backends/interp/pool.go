@@ -17,6 +17,12 @@ import (
 // for a while before they sleep, giving way to whatever else wants to run. A
 // helper that comes late is not waited for: once the tasks are taken, a call
 // waits only for helpers that have taken one.
+//
+// A caller writes state and then reads who sleeps; a helper writes that it
+// sleeps and then reads state. If both reads came before both writes, the
+// helper would sleep for ever. So these writes are Swap and Or, not Store,
+// though Go orders all of them: qemu-user on x86 lets an arm64 load-acquire
+// pass a store-release, which is what Store and Load are there.
 type pool struct {
 	workers int
 	helpers []*helper
@@ -80,7 +86,7 @@ func newPool(workers int) *pool {
 }
 
 func (p *pool) close() {
-	p.state.Store(p.state.Load() | closing)
+	p.state.Or(closing)
 	p.wakeUp(len(p.helpers))
 	p.ended.Wait()
 }
@@ -96,7 +102,7 @@ func (p *pool) parallel(ctx context.Context, n int, task func(worker, i int)) er
 	}
 	helpers := min(len(p.helpers), n-1)
 	if helpers > 0 {
-		p.state.Store((p.state.Load()>>32+1)<<32 | open)
+		p.state.Swap((p.state.Load()>>32+1)<<32 | open)
 		p.wakeUp(helpers)
 	}
 	p.work(0)
@@ -178,7 +184,7 @@ func (p *pool) await(h *helper, last uint64) uint64 {
 			}
 			runtime.Gosched()
 		}
-		h.sleeps.Store(true)
+		h.sleeps.Swap(true)
 		if s := p.state.Load(); news(s) {
 			if !h.sleeps.CompareAndSwap(true, false) {
 				<-h.wake // somebody is waking this helper
