@@ -19,6 +19,7 @@ import (
 
 	"thriftc/backends"
 	"thriftc/ir"
+	"thriftc/ir/ops"
 	"thriftc/ir/tensor"
 )
 
@@ -145,7 +146,7 @@ func (l *lowering) clipWeight(n *ir.Node) {
 	name := n.In[0].Name
 	lo, hi := e.Range()
 	clip, err := l.r.Before(n).Add("Clip", "", nil, []*ir.Value{
-		constant(name+"_8bit", q),
+		constant(name+ops.EightBitSuffix, q),
 		constant(name+"_min", tensor.FromInt64s(wide, []int64{lo})),
 		constant(name+"_max", tensor.FromInt64s(wide, []int64{hi})),
 	}, name+"_clipped")
@@ -159,7 +160,7 @@ func (l *lowering) clipWeight(n *ir.Node) {
 			l.problem(n, "the zero point is computed")
 			return
 		}
-		in = append(in, constant(z.Name+"_8bit", z.Data))
+		in = append(in, constant(z.Name+ops.EightBitSuffix, z.Data))
 	}
 	l.r.SetInputs(n, in...)
 }

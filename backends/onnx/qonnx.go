@@ -153,7 +153,7 @@ func (l *lowering) broadcastable(n *ir.Node, v *ir.Value, t *tensor.Tensor, axis
 	if slices.Equal(shape, t.Shape()) {
 		return v, true
 	}
-	return l.r.Const(v.Name, t.Reshape(shape...)), true
+	return l.r.Const(v.Name+ops.BroadcastSuffix, t.Reshape(shape...)), true
 }
 
 // weightKey tells DequantizeLinear nodes apart that are not the same weights.
@@ -195,7 +195,7 @@ func (l *lowering) qonnxWeight(n *ir.Node) {
 	}
 	name := n.In[0].Name
 	if e == tensor.Bipolar {
-		l.weights[key] = l.replace(n, "BipolarQuant", nil, []*ir.Value{l.r.Const(name+"_float", values[0]), scale})
+		l.weights[key] = l.replace(n, "BipolarQuant", nil, []*ir.Value{l.r.Const(name+ops.FloatSuffix, values[0]), scale})
 		return
 	}
 	zeros := make([]float32, 1)
@@ -219,7 +219,7 @@ func (l *lowering) qonnxWeight(n *ir.Node) {
 	}
 	zeroValue, _ := l.broadcastable(n, l.r.Const(n.Out[0].Name+"_zeropt", zero), zero, n.Int("axis"))
 	l.weights[key] = l.replace(n, "Quant", ir.MakeAttrs("signed", signed, "narrow", 0, "rounding_mode", "ROUND"),
-		[]*ir.Value{l.r.Const(name+"_float", floats), scale, zeroValue, l.bits(n, e.Bits())})
+		[]*ir.Value{l.r.Const(name+ops.FloatSuffix, floats), scale, zeroValue, l.bits(n, e.Bits())})
 }
 
 // gridFloats returns floats that QONNX Quant maps to exactly the given values:

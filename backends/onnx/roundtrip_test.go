@@ -143,6 +143,33 @@ func through(t *testing.T, g *ir.Graph, f Format, opset int) *ir.Graph {
 	return out
 }
 
+// Names do not grow: what is read from a file is written as the same file.
+func TestWriteAgain(t *testing.T) {
+	for _, c := range []config{
+		{bits: 4, signed: true, perChannel: true},
+		{bits: 3, actZero: 4, weightZero: 1},
+		{bits: 8, signed: true},
+		{bits: 1},
+	} {
+		for _, f := range Formats {
+			once := through(t, c.graph(t), f, 17)
+			twice := through(t, once, f, 17)
+			if a, b := text(t, once), text(t, twice); a != b {
+				t.Errorf("%v, %s: was\n%sis\n%s", c, f, a, b)
+			}
+		}
+	}
+}
+
+func text(t *testing.T, g *ir.Graph) string {
+	t.Helper()
+	var b strings.Builder
+	if err := ir.Print(&b, g); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
 // meaning lists what a graph's quantisers are: widths, and scales in order.
 func meaning(g *ir.Graph) string {
 	var b strings.Builder

@@ -146,7 +146,7 @@ func channelParam(r *ir.Rewriter, v *ir.Value, x ir.Type) (*ir.Value, int, error
 	case len(shape) == len(flat) && (!v.IsConst() || v.Data.Elem() == x.Elem):
 		return v, axis, nil
 	case v.IsConst() && v.Data.Elem().IsFloat() && x.Elem.IsFloat():
-		return r.Const(v.Name, floatsOf(x.Elem, v.Data.Float64s(), flat)), axis, nil
+		return r.Const(strings.TrimSuffix(v.Name, BroadcastSuffix), floatsOf(x.Elem, v.Data.Float64s(), flat)), axis, nil
 	}
 	dims := make([]int64, len(flat))
 	for i, d := range flat {

@@ -8,6 +8,16 @@ import (
 	"thriftc/ir/tensor"
 )
 
+// What names get where a quantised graph is written in a dialect of ONNX, and
+// lose when it is read, so that writing again gives the same bytes.
+const (
+	EightBitSuffix  = "_8bit"      // of integers in a wider container (QCDQ)
+	FloatSuffix     = "_float"     // of floats in the place of integers (QONNX)
+	BroadcastSuffix = "_broadcast" // of scales and zero points with the rank of what they scale (QONNX)
+
+	quantizedSuffix = "_quantized" // of the QuantizeLinear of a quantiser
+)
+
 // exportQuant writes thriftc.Quant as QuantizeLinear → DequantizeLinear over
 // 8-bit integers, or 16-bit ones from opset 21 on. A narrower range is kept by a
 // Clip in between (the form called QCDQ): of the integers when they have 8 bits,
@@ -84,7 +94,7 @@ func exportQuant(r *ir.Rewriter, n *ir.Node, opset int) error {
 		}
 		x = add("Clip", "_clipped", nil, x, limit(q.Lo), limit(q.Hi))
 	}
-	v := add("QuantizeLinear", "_quantized", attrs, x, scale, zero)
+	v := add("QuantizeLinear", quantizedSuffix, attrs, x, scale, zero)
 	if clipped && q.Bits <= 8 {
 		limit := func(k int64) *ir.Value { return r.Const(name+"_limit", tensor.FromInt64s(container, []int64{k})) }
 		v = add("Clip", "_clipped", nil, v, limit(q.Lo), limit(q.Hi))
@@ -129,8 +139,12 @@ func exportBipolarQuant(r *ir.Rewriter, n *ir.Node, _ int) error {
 	if err != nil {
 		return fail(err)
 	}
+	plus := n.In[1]
+	if !slices.Equal(s.Shape(), shape) {
+		plus = r.Const(plus.Name+BroadcastSuffix, s.Reshape(shape...))
+	}
 	y, err := r.Add("Where", n.Name, nil, []*ir.Value{
-		sign.Out[0], r.Const(name+"_scale", floatsOf(x.Type.Elem, scale, shape)), r.Const(name+"_minus_scale", floatsOf(x.Type.Elem, minus, shape)),
+		sign.Out[0], plus, r.Const(name+"_minus", floatsOf(x.Type.Elem, minus, shape)),
 	}, name)
 	if err != nil {
 		return fail(err)

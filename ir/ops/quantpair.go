@@ -3,6 +3,7 @@ package ops
 import (
 	"math"
 	"slices"
+	"strings"
 
 	"thriftc/ir"
 	"thriftc/ir/tensor"
@@ -123,7 +124,8 @@ func (q *quantNormalizer) dequantize(n *ir.Node) error {
 	if scale.Data.Len() > 1 {
 		attrs.Set("axis", quantize.Int("axis"))
 	}
-	m, err := q.r.Before(n).Add("thriftc.Quant", quantize.Name, attrs, []*ir.Value{
+	label := strings.TrimSuffix(quantize.Name, quantizedSuffix)
+	m, err := q.r.Before(n).Add("thriftc.Quant", label, attrs, []*ir.Value{
 		x, scale, q.r.Const(n.Out[0].Name+"_zero_point", tensor.FromFloat32s(x.Type.Elem, zero, shape...)), q.r.Float(n.Out[0].Name+"_bits", float32(bits)),
 	})
 	if err != nil {
@@ -152,13 +154,13 @@ func (q *quantNormalizer) narrowConst(n *ir.Node, ints *ir.Value, lo, hi int64, 
 		if zero.CheckRange() != nil || !slices.Equal(zero.Int64s(), z.Data.Int64s()) {
 			return nil
 		}
-		in[2] = q.r.Const(z.Name, zero)
+		in[2] = q.r.Const(strings.TrimSuffix(z.Name, EightBitSuffix), zero)
 	}
 	data := slices.Clone(ints.Data.Int64s())
 	for i, v := range data {
 		data[i] = min(max(v, lo), hi)
 	}
-	in[0] = q.r.Const(ints.Name, tensor.FromInt64s(e, data, ints.Data.Shape()...))
+	in[0] = q.r.Const(strings.TrimSuffix(ints.Name, EightBitSuffix), tensor.FromInt64s(e, data, ints.Data.Shape()...))
 	m, err := q.r.Before(n).Add("DequantizeLinear", n.Name, slices.Clone(n.Attrs), in)
 	if err != nil {
 		return err
@@ -199,7 +201,11 @@ func (q *quantNormalizer) constant(n *ir.Node) error {
 	if err != nil {
 		return err
 	}
-	vs := []*ir.Value{q.r.Const(x.Name+"_quantized", ints), n.In[1]}
+	name, ours := strings.CutSuffix(x.Name, FloatSuffix)
+	if !ours {
+		name += "_quantized"
+	}
+	vs := []*ir.Value{q.r.Const(name, ints), n.In[1]}
 	if zero != nil {
 		vs = append(vs, q.r.Const(x.Name+"_zero_point", zero))
 	}
