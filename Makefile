@@ -94,7 +94,7 @@ bench-train: ## ResNet-20 on CIFAR-10 from scratch in BUDGET, into docs/results/
 
 MODELS ?= models
 ROWS   ?=
-bench-bitpruning: ort ## learned bit lengths and uniform baselines, BUDGET each (say 38m), into docs/results/bitpruning.md; repeat it to go on; ROWS is a pattern, as in 'resnet20 target'; MODELS holds resnet20/ and mlperf_resnet8/
+bench-bitpruning: ort ## learned bit lengths and uniform baselines, BUDGET each (say 38m), into docs/results/bitpruning-BUDGET.md; repeat it to go on; ROWS is a pattern, as in 'resnet20 target'; MODELS holds resnet20/ and mlperf_resnet8/
 	THRIFTC_BENCH_BITS=$(abspath $(CIFAR)) THRIFTC_BENCH_MODELS=$(abspath $(MODELS)) THRIFTC_BENCH_BUDGET=$(BUDGET) THRIFTC_BENCH_ROWS='$(ROWS)' \
 	  $(GO) test -count=1 -run 'TestBenchBits$$' -timeout 24h -v ./cmd/thriftc
 

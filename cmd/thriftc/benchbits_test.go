@@ -17,7 +17,7 @@ import (
 	"thriftc/report"
 )
 
-// bitsRow is a row of docs/results/bitpruning.md: a model and the options of bitlength.
+// bitsRow is a row of docs/results/bitpruning-BUDGET.md: a model and the options of bitlength.
 type bitsRow struct{ model, options string }
 
 // budget is the time of a row: a third for ResNet-8, which has a third of the MACs.
@@ -46,8 +46,8 @@ var bitsPreprocess = map[string]string{
 
 // TestBenchBits learns bit lengths on the CIFAR-10 that THRIFTC_BENCH_BITS names, with
 // the models in the folder THRIFTC_BENCH_MODELS, THRIFTC_BENCH_BUDGET for each row that
-// matches THRIFTC_BENCH_ROWS, and writes docs/results/bitpruning.md after every row. A row that is done is not done
-// again, and one that was interrupted goes on: `make bench-bitpruning` can be repeated until all are there.
+// matches THRIFTC_BENCH_ROWS, and writes docs/results/bitpruning-BUDGET.md after every row. A row that is
+// done is not done again, and one that was interrupted goes on: `make bench-bitpruning` can be repeated until all are there.
 func TestBenchBits(t *testing.T) {
 	data, models, budget := os.Getenv("THRIFTC_BENCH_BITS"), os.Getenv("THRIFTC_BENCH_MODELS"), os.Getenv("THRIFTC_BENCH_BUDGET")
 	if data == "" {
@@ -202,7 +202,7 @@ func writeBits(results, work, budget, data, models string) error {
 		if err != nil {
 			return err
 		}
-		name := "bitpruning-" + r.dir() + ".svg"
+		name := fmt.Sprintf("bitpruning-%s-%s.svg", budget, r.dir())
 		if err := os.WriteFile(filepath.Join(results, name), svg, 0o644); err != nil {
 			return err
 		}
@@ -226,5 +226,5 @@ MACs times the widths of both operands. Bytes are of the weights at their widths
 	page.WriteString("\n## Bits of the layers\n")
 	page.WriteString(layers.String())
 	text := strings.NewReplacer(data, "CIFAR", models, "MODELS").Replace(page.String())
-	return os.WriteFile(filepath.Join(results, "bitpruning.md"), []byte(text), 0o644)
+	return os.WriteFile(filepath.Join(results, fmt.Sprintf("bitpruning-%s.md", budget)), []byte(text), 0o644)
 }
