@@ -19,6 +19,7 @@ var weightInputs = map[string][]int{
 	"BatchNormalization": {1, 2}, "InstanceNormalization": {1, 2}, "LayerNormalization": {1, 2}, "GroupNormalization": {1, 2},
 	"PRelu": {1}, "Add": {0, 1}, "Gather": {0},
 	"LSTM": {1, 2, 3}, "GRU": {1, 2, 3}, "RNN": {1, 2, 3},
+	"thriftc.Quant": {0}, "thriftc.BipolarQuant": {0},
 }
 
 // Params lists the weights of a model in inference form, in the order of the
@@ -50,6 +51,11 @@ func Reinitialize(g *ir.Graph, seed uint64) error {
 	rng := rand.New(rand.NewPCG(seed, 0x696e6974))
 	r := ir.NewRewriter(g)
 	var errs []error
+	for _, n := range g.Nodes {
+		if n.Op.Name == "DequantizeLinear" && n.In[0].IsConst() {
+			return fmt.Errorf("%s: its weights are integers with scales for the numbers that they are; new ones need the float model", n.Label())
+		}
+	}
 	for _, v := range slices.Clone(g.Consts) {
 		if v.Type.Elem != tensor.F32 || len(v.Uses()) == 0 {
 			continue

@@ -184,7 +184,7 @@ func (b *stepBuilder) params() ([]*ir.Value, error) {
 		out = append(out, v)
 	}
 	if len(out)+len(errs) == 0 {
-		errs = append(errs, errors.New("the model has no weights of f32 to train; those that are stored as integers cannot be"))
+		errs = append(errs, errors.New("the model has no weights of f32 to train"))
 	}
 	return out, errors.Join(errs...)
 }

@@ -161,6 +161,46 @@ func TestWriteAgain(t *testing.T) {
 	}
 }
 
+// Weights as floats behind quantisers compute the same, and become the same integers again.
+func TestFakeQuantizeWeights(t *testing.T) {
+	for _, c := range []config{
+		{bits: 4, signed: true, perChannel: true},
+		{bits: 3, actZero: 4, weightZero: 1},
+		{bits: 8, signed: true, perChannel: true, weightZero: 3},
+		{bits: 1},
+	} {
+		g := through(t, c.graph(t), QONNX, 17) // which has 1-bit weights, too
+		in := []*tensor.Tensor{data(g)}
+		want, err := ir.Eval(t.Context(), g, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := text(t, g)
+		n, err := ops.FakeQuantizeWeights(g)
+		if err != nil || n != 2 {
+			t.Fatalf("%v: %d of the weights and the bias, error %v", c, n, err)
+		}
+		if strings.Contains(text(t, g), "DequantizeLinear") {
+			t.Errorf("%v: there are integers left:\n%s", c, text(t, g))
+		}
+		got, err := ir.Eval(t.Context(), g, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range want {
+			if !tensor.Equal(got[i], want[i]) {
+				t.Errorf("%v: output %d differs", c, i)
+			}
+		}
+		if err := ops.Normalize(g); err != nil {
+			t.Fatal(err)
+		}
+		if after := text(t, g); after != before {
+			t.Errorf("%v: was\n%sis\n%s", c, before, after)
+		}
+	}
+}
+
 func text(t *testing.T, g *ir.Graph) string {
 	t.Helper()
 	var b strings.Builder

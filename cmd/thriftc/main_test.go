@@ -6,8 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,6 +52,7 @@ func TestScripts(t *testing.T) {
 			"head":       headCmd,
 			"json":       jsonCmd,
 			"same-after": sameAfterCmd,
+			"same-grids": sameGridsCmd,
 		},
 	})
 }
@@ -149,6 +153,30 @@ func sameAfterCmd(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &acc))
 	if acc.N == 0 || rep.After != acc {
 		ts.Fatalf("the report says %v, eval says %v", rep.After, acc)
+	}
+}
+
+// sameGridsCmd is the script command `same-grids A.tir B.tir`: the graphs are
+// equal but for the integers of their constants (and the axis of a single scale, which means nothing).
+func sameGridsCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: same-grids A.tir B.tir")
+	}
+	integers := regexp.MustCompile(`^(  const %\S+: [iu]\d+\[[^]]*\]) = .*`)
+	var files [2][]string
+	for i, name := range args {
+		for line := range strings.Lines(ts.ReadFile(name)) {
+			files[i] = append(files[i], strings.Replace(integers.ReplaceAllString(line, "$1"), " {axis=0}", "", 1))
+		}
+		slices.Sort(files[i])
+	}
+	for i, line := range files[0] {
+		if i >= len(files[1]) || line != files[1][i] {
+			ts.Fatalf("only %s has %s", args[0], line)
+		}
+	}
+	if len(files[0]) != len(files[1]) {
+		ts.Fatalf("%s has more lines", args[1])
 	}
 }
 

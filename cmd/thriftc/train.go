@@ -277,13 +277,17 @@ func runTrain(c *cobra.Command, model string, o *trainOptions) error {
 			return err
 		}
 	}
+	if err := ops.Normalize(g); err != nil { // quantised weights are integers again
+		return err
+	}
 	rec.Train.Epochs = done.Epochs
 	rep.Training = lines.points
 	return writeTrained(c, o, rec, rep, before, g, data, start, lines)
 }
 
 // prepareFile brings a model from a file into the form to train, with batch norms where they
-// were folded and with new weights if it starts from scratch, and returns it as it is before training.
+// were folded, floats behind quantisers where it has integers, and new weights if it starts
+// from scratch, and returns it as it is before training.
 func prepareFile(c *cobra.Command, tr *train.Trainer, g *ir.Graph, fromScratch bool) (before *ir.Graph, unfolded bool, err error) {
 	if unfolded, err = tr.Unfold(c.Context(), g); err != nil {
 		return nil, false, err
@@ -294,6 +298,13 @@ func prepareFile(c *cobra.Command, tr *train.Trainer, g *ir.Graph, fromScratch b
 		}
 	}
 	before = g.Clone()
+	n, err := ops.FakeQuantizeWeights(g)
+	if err != nil {
+		return nil, false, err
+	}
+	if n > 0 {
+		tr.Log.Info(fmt.Sprintf("%d quantised weights and biases are trained as floats behind their quantisers; scales and widths stay as they are", n))
+	}
 	if unfolded {
 		tr.Log.Info("no batch norms: training with new ones, which are folded again at the end (keep_folded: true trains without)")
 		err = tr.Fold(c.Context(), before)

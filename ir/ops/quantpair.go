@@ -207,7 +207,7 @@ func (q *quantNormalizer) constant(n *ir.Node) error {
 	}
 	vs := []*ir.Value{q.r.Const(name, ints), n.In[1]}
 	if zero != nil {
-		vs = append(vs, q.r.Const(x.Name+"_zero_point", zero))
+		vs = append(vs, q.r.Const(name+"_zero_point", zero))
 	}
 	var attrs ir.Attrs
 	if n.In[1].Data.Len() > 1 {
