@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -332,36 +331,18 @@ func runCompress(c *cobra.Command, model string, o *compressOptions) error {
 		}
 		return err
 	}
-	if err := onnx.Write(out.path("model.onnx"), after, onnx.Format(rec.Format), onnxio.WriteOptions{Opset: rec.Opset}); err != nil {
-		return err
+	w := artefact{
+		measurer: measurer{c: c, eval: data.eval, threads: o.threads, rep: rep}, out: out, rec: rec, start: start,
+		format: onnx.Format(rec.Format), opset: rec.Opset,
 	}
-	// What is measured is the written file as anybody would read it.
-	written, bytesAfter, err := readModelSize(out.path("model.onnx"), io.Discard)
-	if err != nil {
-		return fmt.Errorf("the written model cannot be read back: %w", err)
-	}
-	m := measurer{c: c, eval: data.eval, threads: o.threads, rep: rep}
-	if err := m.measure(g, written, bytesBefore, bytesAfter); err != nil {
-		return err
-	}
-	if data.train != nil {
-		if err := errors.Join(found.plot(out.path("front")), plotBits(out.path("bits"), rep.After.Layers)); err != nil {
-			return err
+	err = w.write(g, after, bytesBefore, func() error {
+		judge(rep, rec)
+		if data.train == nil {
+			return nil
 		}
-	}
-	judge(rep, rec)
-	rep.WallSeconds = time.Since(start).Seconds()
-	text, err := rec.encode(rep.Command)
+		return errors.Join(found.plot(out.path("front")), plotBits(out.path("bits"), rep.After.Layers))
+	})
 	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(out.path("recipe.yaml"), text, 0o644); err != nil {
-		return err
-	}
-	if err := rep.Write(out.path("report.json")); err != nil {
-		return err
-	}
-	if err := out.commit(); err != nil {
 		return err
 	}
 	if o.asJSON {

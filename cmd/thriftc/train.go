@@ -19,7 +19,6 @@ import (
 	"thriftc/backends/onnx"
 	"thriftc/dataset"
 	"thriftc/ir"
-	"thriftc/ir/onnxio"
 	"thriftc/ir/ops"
 	"thriftc/report"
 	"thriftc/train"
@@ -327,33 +326,11 @@ func writeTrained(c *cobra.Command, o *trainOptions, rec *recipe, rep *report.Re
 		return fmt.Errorf("-o %s cannot be written: %w", o.output, err)
 	}
 	defer out.discard()
-	if err := onnx.Write(out.path("model.onnx"), after, onnx.QDQ, onnxio.WriteOptions{}); err != nil {
-		return err
+	w := artefact{
+		measurer: measurer{c: c, eval: data.eval, threads: o.threads, rep: rep}, out: out, rec: rec, start: start, format: onnx.QDQ,
 	}
-	written, size, err := readModelSize(out.path("model.onnx"), io.Discard)
-	if err != nil {
-		return fmt.Errorf("the written model cannot be read back: %w", err)
-	}
-	m := measurer{c: c, eval: data.eval, threads: o.threads, rep: rep}
 	// Training changes numbers only, so that the file was as large before.
-	if err := m.measure(before, written, size, size); err != nil {
-		return err
-	}
-	rep.WallSeconds = time.Since(start).Seconds()
-	text, err := rec.encode(rep.Command)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(out.path("recipe.yaml"), text, 0o644); err != nil {
-		return err
-	}
-	if err := rep.Write(out.path("report.json")); err != nil {
-		return err
-	}
-	if err := lines.plot(out.path("curve")); err != nil {
-		return err
-	}
-	if err := out.commit(); err != nil {
+	if err := w.write(before, after, 0, func() error { return lines.plot(out.path("curve")) }); err != nil {
 		return err
 	}
 	if o.asJSON || !isTerminal(c.OutOrStdout()) {

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"thriftc/backends/onnx"
+	"thriftc/ir"
+	"thriftc/ir/onnxio"
+)
+
+// artefact is what a run leaves: a model with its measurements and the recipe that repeats it.
+type artefact struct {
+	measurer
+	out    *output
+	rec    *recipe
+	start  time.Time
+	format onnx.Format
+	opset  int // 0: the dialect's
+}
+
+// write writes model.onnx, compares it, as anybody would read it, with the model before, writes
+// the report and the recipe, and puts all files into place. bytesBefore is the size of the file before, 0 if
+// that was as large. extra is called when everything is measured, and may add files.
+func (a *artefact) write(before, after *ir.Graph, bytesBefore int64, extra func() error) error {
+	model := a.out.path("model.onnx")
+	if err := onnx.Write(model, after, a.format, onnxio.WriteOptions{Opset: a.opset}); err != nil {
+		return err
+	}
+	written, size, err := readModelSize(model, io.Discard)
+	if err != nil {
+		return fmt.Errorf("the written model cannot be read back: %w", err)
+	}
+	if err := a.measure(before, written, cmp.Or(bytesBefore, size), size); err != nil {
+		return err
+	}
+	if err := extra(); err != nil {
+		return err
+	}
+	a.rep.WallSeconds = time.Since(a.start).Seconds()
+	text, err := a.rec.encode(a.rep.Command)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(a.out.path("recipe.yaml"), text, 0o644); err != nil {
+		return err
+	}
+	if err := a.rep.Write(a.out.path("report.json")); err != nil {
+		return err
+	}
+	return a.out.commit()
+}
