@@ -65,6 +65,9 @@ func NewFeed(src *Source, size, classes int, seed uint64, a Augment) (*Feed, err
 // PerEpoch returns the number of batches of an epoch.
 func (f *Feed) PerEpoch() int { return f.src.Len() / f.batch }
 
+// Shapes returns the shapes of the model's inputs without batch dimension.
+func (f *Feed) Shapes() [][]int { return f.src.Shapes() }
+
 // Size returns the number of samples of a batch.
 func (f *Feed) Size() int { return f.batch }
 
@@ -187,18 +190,6 @@ func (f *Feed) load(read func(int) (record, error), epoch, b int, samples []int)
 		f.augment.mix(out.In[0], out.Target, f.rng(mixStream, epoch, b))
 	}
 	return out, nil
-}
-
-// Plain returns the samples of the first n batches in the order of epoch 0 without
-// augmentation, as statistics are estimated on.
-func (f *Feed) Plain(n int) *Source {
-	index := make([]int, 0, n*f.batch)
-	for _, i := range f.order(0)[:min(n*f.batch, f.PerEpoch()*f.batch)] {
-		index = append(index, f.src.set.index[i])
-	}
-	s := *f.src
-	s.set = f.src.set.with(index)
-	return &s
 }
 
 // Shapes returns the shapes of the model's inputs without batch dimension.

@@ -89,6 +89,28 @@ func job(g *ir.Graph, epochs float64) *passes.TrainRun {
 	return &passes.TrainRun{Name: "test", Graph: g, Params: Params(g, false), Epochs: epochs, Rate: 0.1, WarmUp: 0.2}
 }
 
+// Statistics are estimated again on what the weights were trained on: augmented batches.
+func TestReestimateAugmented(t *testing.T) {
+	variance := func(crop, reestimate int) []float32 {
+		tr, run := trainer(t, &bytes.Buffer{}), job(small(t, 1), 10)
+		tr.Recipe.Augment.Crop = crop
+		run.Rate, run.Reestimate = 1e-9, reestimate
+		mustTrain(t, tr, run)
+		for _, n := range run.Graph.Nodes {
+			if n.Op.Name == "BatchNormalization" {
+				return n.In[4].Data.Float32s()
+			}
+		}
+		return nil
+	}
+	running, augmented, plain := variance(4, 0), variance(4, 20), variance(0, 20)
+	for i, v := range augmented {
+		if d := math.Abs(float64(v - running[i])); d > math.Abs(float64(plain[i]-running[i]))/2 {
+			t.Errorf("channel %d: variance %g on augmented batches, %g while training, %g on plain batches", i, v, running[i], plain[i])
+		}
+	}
+}
+
 func mustTrain(t *testing.T, tr *Trainer, run *passes.TrainRun) *passes.Trained {
 	t.Helper()
 	out, err := tr.Train(context.Background(), run)

@@ -36,6 +36,13 @@ var bitsRows = []bitsRow{
 	{"mlperf_resnet8", "target-bits=4.5,lambda=macs"}, {"mlperf_resnet8", "target-bits=4.5,lambda=footprint"},
 	{"mlperf_resnet8", "max-drop=1"}, {"resnet20", "max-drop=0.5"},
 	{"resnet20", "target-bits=4,lambda=macs"}, {"resnet20", "target-bits=4,lambda=footprint"},
+	// Learned from the labels alone, as in the paper.
+	{"resnet20", "target-bits=4,teacher-weight=0"}, {"resnet20", "target-bits=3.2,teacher-weight=0"},
+	{"resnet20", "uniform=3,teacher-weight=0"}, {"resnet20", "uniform=4,teacher-weight=0"}, {"resnet20", "uniform=5,teacher-weight=0"},
+	{"mlperf_resnet8", "target-bits=4.5,teacher-weight=0"},
+	{"mlperf_resnet8", "uniform=3,teacher-weight=0"}, {"mlperf_resnet8", "uniform=4,teacher-weight=0"}, {"mlperf_resnet8", "uniform=5,teacher-weight=0"},
+	{"mlperf_resnet8", "target-bits=4.5,lambda=macs,teacher-weight=0"}, {"mlperf_resnet8", "target-bits=4.5,lambda=footprint,teacher-weight=0"},
+	{"mlperf_resnet8", "max-drop=1,teacher-weight=0"}, {"resnet20", "target-bits=4,lambda=macs,teacher-weight=0"},
 }
 
 // Preprocessing that the models were trained with.

@@ -40,7 +40,7 @@ func New() *Bitlength {
 		Gamma: -1, Lambda: lambdaEqual, Granularity: perLayer, ActGranularity: perLayer, GroupSize: 16,
 		MinBits: 2, MaxBits: 8, InputBits: 8, ResidualBits: 8,
 		WeightRange: rangeLearned, ActRange: rangeLearned, Freeze: freezeCeil,
-		Learn: 0.5, Rate: 0.01, BitsRate: 0.1, RangeRate: 0.01, WeightDecay: 1e-4, MaxDrop: -1,
+		Learn: 0.5, Rate: 0.01, BitsRate: 0.1, RangeRate: 0.01, WeightDecay: 1e-4, TeacherWeight: 0.7, MaxDrop: -1,
 	}
 }
 
@@ -80,7 +80,7 @@ type Bitlength struct {
 	BitsRate      float64 `help:"learning rate of the bit lengths (momentum 0.9)"`
 	RangeRate     float64 `help:"learning rate of the logarithms of learned ranges (Adam)"`
 	WeightDecay   float64 `help:"weight decay, of weights only"`
-	TeacherWeight float64 `help:"part of the loss that imitates the float model: 0 to 1"`
+	TeacherWeight float64 `help:"part of the loss that imitates the float model, 0 to 1; the rest is that of the labels"`
 }
 
 // The values of options.
