@@ -287,7 +287,7 @@ func runTrain(c *cobra.Command, model string, o *trainOptions) error {
 
 // quantisedRate is the default learning rate for quantised models. They have no batch norms
 // to hold the scale of activations: a 3-bit ResNet-20 diverged at 0.01, and at
-// 0.0003 came from 83.5 to 88.4 % in 47 steps.
+// 0.0003 came from 83.5 to 88.4 % in 47 steps, both with a teacher.
 const quantisedRate = 0.0003
 
 // prepareFile brings a model from a file into the form to train, with batch norms where they
