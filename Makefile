@@ -38,7 +38,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 
 ort: ## install ONNX Runtime, which the tests hold our files against
 	@if command -v npm >/dev/null; then \
-	  cd backends/onnx/ort && { [ -d node_modules/onnxruntime-node ] || npm ci --ignore-scripts --no-audit --no-fund; }; \
+	  cd internal/ort && { [ -d node_modules/onnxruntime-node ] || npm ci --ignore-scripts --no-audit --no-fund; }; \
 	else \
 	  echo "*** npm is not installed: what needs ONNX Runtime is NOT checked ***" >&2; \
 	fi
@@ -52,7 +52,7 @@ arm64: ## the program builds for arm64, no product is fused there, and the kerne
 	GOARCH=arm64 CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/thriftc
 	THRIFTC_ARM64=1 $(GO) test -count=1 -run TestNoFusedProducts .
 	@if command -v qemu-aarch64-static >/dev/null; then \
-	  GOARCH=arm64 CGO_ENABLED=0 $(GO) test -short -timeout 20m -exec qemu-aarch64-static -skip '$(ARM64_SKIP)' ./ir/f32 ./backends/interp/...; \
+	  GOARCH=arm64 CGO_ENABLED=0 $(GO) test -short -timeout 20m -exec qemu-aarch64-static -skip '$(ARM64_SKIP)' ./internal/f32 ./backends/interp/...; \
 	else \
 	  echo "*** qemu-aarch64-static is not installed: arm64 is built but NOT tested (Debian: apt-get install qemu-user-static) ***" >&2; \
 	fi

@@ -1,4 +1,4 @@
-module thriftc
+module github.com/thriftc/thriftc
 
 go 1.26.0
 

@@ -3,6 +3,7 @@ package thriftc_test
 
 import (
 	"encoding/json"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -16,24 +17,43 @@ type rule struct {
 	reason    string
 }
 
+// rules are of paths below the module's; the most specific of a path comes first.
 var rules = []rule{
-	{"thriftc/ir/tensor", []string{"thriftc/"}, "tensors stand beneath everything"},
-	{"thriftc/ir/f32", []string{"thriftc/"}, "arithmetic stands beneath everything"},
-	{"thriftc/ir/onnxio", []string{"thriftc/passes", "thriftc/backends", "thriftc/ir/ops", "thriftc/cmd"}, "the reader takes the operator table as an argument"},
-	{"thriftc/ir/ops", []string{"thriftc/passes", "thriftc/backends", "thriftc/ir/onnxio", "thriftc/cmd"}, "operators know nothing of files, passes and engines"},
-	{"thriftc/ir", []string{"thriftc/passes", "thriftc/backends", "thriftc/train", "thriftc/dataset", "thriftc/report", "thriftc/cmd"}, "the graph knows nothing of what is done to it"},
-	{"thriftc/backends", []string{"thriftc/passes", "thriftc/train", "thriftc/dataset", "thriftc/report", "thriftc/cmd"}, "a backend never imports a pass"},
-	{"thriftc/passes", []string{"thriftc/backends/", "thriftc/train", "thriftc/dataset", "thriftc/report", "thriftc/cmd"}, "a pass never imports a concrete backend"},
-	{"thriftc/train", []string{"thriftc/backends/", "thriftc/report", "thriftc/cmd"}, "training is handed its engine and writes no reports"},
-	{"thriftc/dataset", []string{"thriftc/passes", "thriftc/train", "thriftc/report", "thriftc/cmd"}, "data knows nothing of passes"},
+	{"ir/tensor", []string{"./"}, "tensors stand beneath everything"},
+	{"internal/f32", []string{"./"}, "arithmetic stands beneath everything"},
+	{"ir/onnxio", []string{"passes", "backends", "ir/ops", "cmd"}, "the reader takes the operator table as an argument"},
+	{"ir/ops", []string{"passes", "backends", "ir/onnxio", "cmd"}, "operators know nothing of files, passes and engines"},
+	{"ir", []string{"passes", "backends", "internal/train", "internal/dataset", "internal/report", "cmd"}, "the graph knows nothing of what is done to it"},
+	{"backends", []string{"passes", "internal/train", "internal/dataset", "internal/report", "cmd"}, "a backend never imports a pass"},
+	{"passes", []string{"backends/", "internal/train", "internal/dataset", "internal/report", "cmd"}, "a pass never imports a concrete backend"},
+	{"internal/train", []string{"backends/", "internal/report", "cmd"}, "training is handed its engine and writes no reports"},
+	{"internal/dataset", []string{"passes", "internal/train", "internal/report", "cmd"}, "data knows nothing of passes"},
 }
 
 // only says which package alone may import a module.
 var only = map[string][]string{
-	"github.com/spf13/cobra":           {"thriftc/cmd/thriftc"},
-	"google.golang.org/protobuf":       {"thriftc/ir/onnxio"},
-	"github.com/owulveryck/onnx-go":    {"thriftc/ir/onnxio"},
-	"github.com/bufbuild/protocompile": {"thriftc/ir/onnxio"},
+	"github.com/spf13/cobra":           {"cmd/thriftc"},
+	"google.golang.org/protobuf":       {"ir/onnxio", "internal/onnxpb"},
+	"github.com/owulveryck/onnx-go":    {"ir/onnxio"},
+	"github.com/bufbuild/protocompile": {"internal/onnxpb"},
+}
+
+// module is the path by which others import this module: go.mod's first line.
+func module(t *testing.T) string {
+	text, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	return strings.TrimPrefix(line, "module ")
+}
+
+// local returns a path of this module with "./" for the module's own; others as they are.
+func local(module, path string) string {
+	if rest, ok := strings.CutPrefix(path, module); ok && (rest == "" || rest[0] == '/') {
+		return "." + rest
+	}
+	return path
 }
 
 func under(path, prefix string) bool {
@@ -45,7 +65,7 @@ func TestImportRules(t *testing.T) {
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
-	n := 0
+	n, name := 0, module(t)
 	for dec := json.NewDecoder(strings.NewReader(string(out))); dec.More(); n++ {
 		var p struct {
 			ImportPath string
@@ -55,7 +75,7 @@ func TestImportRules(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, imp := range p.Imports {
-			for _, msg := range violations(p.ImportPath, imp) {
+			for _, msg := range violations(local(name, p.ImportPath), local(name, imp)) {
 				t.Error(msg)
 			}
 		}
@@ -68,24 +88,22 @@ func TestImportRules(t *testing.T) {
 func violations(from, imp string) []string {
 	var out []string
 	for _, r := range rules {
-		if !under(from, r.from) {
+		if !under(from, "./"+r.from) {
 			continue
 		}
 		for _, f := range r.forbidden {
-			if under(imp, f) {
-				if r.from == "thriftc/ir/tensor" || r.from == "thriftc/ir/f32" {
-					if under(imp, r.from) {
-						continue
-					}
-				}
+			if f != "./" {
+				f = "./" + f
+			}
+			if under(imp, f) && !under(imp, "./"+r.from) {
 				out = append(out, from+" imports "+imp+": "+r.reason)
 			}
 		}
-		break // the most specific rule comes first
+		break
 	}
 	// A pass is a folder of its own below passes; only passes/all may know others.
-	if parts := strings.Split(strings.TrimPrefix(from, "thriftc/passes/"), "/"); under(from, "thriftc/passes/") && parts[0] != "all" {
-		if under(imp, "thriftc/passes/") && !under(imp, "thriftc/passes/"+parts[0]) {
+	if parts := strings.Split(strings.TrimPrefix(from, "./passes/"), "/"); under(from, "./passes/") && parts[0] != "all" {
+		if under(imp, "./passes/") && !under(imp, "./passes/"+parts[0]) && !under(imp, "./passes/internal") {
 			out = append(out, from+" imports "+imp+": a pass never imports another pass")
 		}
 	}
@@ -95,7 +113,7 @@ func violations(from, imp string) []string {
 		}
 		ok := false
 		for _, a := range allowed {
-			ok = ok || under(from, a)
+			ok = ok || under(from, "./"+a)
 		}
 		if !ok {
 			out = append(out, from+" imports "+imp+": only "+strings.Join(allowed, ", ")+" may")
@@ -106,22 +124,22 @@ func violations(from, imp string) []string {
 
 func TestViolationsAreSeen(t *testing.T) {
 	for _, c := range [][2]string{
-		{"thriftc/ir/ops", "thriftc/ir/onnxio"},
-		{"thriftc/ir", "thriftc/passes"},
-		{"thriftc/passes/fold", "thriftc/passes/foldbn"},
-		{"thriftc/passes/fold", "thriftc/backends/interp"},
-		{"thriftc/backends/interp", "thriftc/passes"},
-		{"thriftc/report", "github.com/spf13/cobra"},
+		{"./ir/ops", "./ir/onnxio"},
+		{"./ir", "./passes"},
+		{"./passes/fold", "./passes/foldbn"},
+		{"./passes/fold", "./backends/interp"},
+		{"./backends/interp", "./passes"},
+		{"./internal/report", "github.com/spf13/cobra"},
 	} {
 		if len(violations(c[0], c[1])) == 0 {
 			t.Errorf("%s importing %s was not seen", c[0], c[1])
 		}
 	}
 	for _, c := range [][2]string{
-		{"thriftc/passes/all", "thriftc/passes/fold"},
-		{"thriftc/passes", "thriftc/backends"},
-		{"thriftc/ir/ops", "thriftc/ir/f32"},
-		{"thriftc/backends/interp", "thriftc/backends/interp/kernel"},
+		{"./passes/all", "./passes/fold"},
+		{"./passes", "./backends"},
+		{"./ir/ops", "./internal/f32"},
+		{"./backends/interp", "./backends/interp/kernel"},
 	} {
 		if v := violations(c[0], c[1]); len(v) != 0 {
 			t.Error(v)

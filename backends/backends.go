@@ -7,9 +7,9 @@ import (
 	"io"
 	"time"
 
-	"thriftc/hwtarget"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/hwtarget"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Options configure a compilation.

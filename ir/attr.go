@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // AttrKind is the type of an attribute.

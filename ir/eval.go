@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Eval runs g on the operators' reference evaluators. It is slow and defines

@@ -7,7 +7,7 @@ package ir
 import (
 	"slices"
 
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // ValueKind says where a value comes from.

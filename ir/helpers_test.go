@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func sameType(n *ir.Node) ([]ir.Type, error) { return []ir.Type{n.In[0].Type}, nil }

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // maxContents is the longest integer value whose elements inference follows.

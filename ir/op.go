@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Op is everything known about one operator. Ops are values in a table

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Parse reads a graph in the text form. Types of results may be left out where

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // attrs parses the attributes of a node of op, which is nil when unknown, from { to }, if any.

@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Print writes g in the text form, from which Parse makes an equal graph. It

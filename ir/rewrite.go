@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strconv"
 
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Rewriter changes one graph. All mutation goes through one, so that uses,

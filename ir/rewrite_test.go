@@ -4,9 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/irtest"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/irtest"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // after runs change on a parsed graph, verifies it, and compares its text with want.

@@ -6,7 +6,7 @@ import (
 	"math"
 	"strconv"
 
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // The text form sees the elements of a tensor as little-endian bytes, each

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Dim is one dimension of a shape: a number, a symbol such as the batch size

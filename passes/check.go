@@ -5,9 +5,9 @@ import (
 	"math"
 	"slices"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // evaluate runs g on the check's inputs: on the context's engine, or on the

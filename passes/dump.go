@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"thriftc/ir"
+	"github.com/thriftc/thriftc/ir"
 )
 
 // dump writes the present graph as step number's, if a folder was asked for.

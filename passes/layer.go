@@ -3,8 +3,8 @@ package passes
 import (
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Layer is an operator that multiplies activations with constant weights, or

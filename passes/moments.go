@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"thriftc/ir"
+	"github.com/thriftc/thriftc/ir"
 )
 
 // Moments are the mean and standard deviation of each channel of a value over

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"unicode"
 
-	"thriftc/backends"
-	"thriftc/ir"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/ir"
 )
 
 // Option describes one option of a pass.

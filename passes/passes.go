@@ -8,9 +8,9 @@ import (
 	"log/slog"
 	"time"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Pass is one transformation of a graph. A pass is a pointer to a struct whose

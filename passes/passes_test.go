@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 var testOps = ir.NewRegistry(

@@ -10,8 +10,8 @@ import (
 	"strconv"
 	"time"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // RunOptions say what Run does besides running the passes and verifying after each.

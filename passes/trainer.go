@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Trainer fine-tunes graphs by gradient descent on the run's training data.

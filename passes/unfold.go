@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"math"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // unfoldedEpsilon is the epsilon of batch norms that UnfoldNorms adds.

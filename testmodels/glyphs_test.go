@@ -9,11 +9,11 @@ import (
 	"path/filepath"
 	"testing"
 
-	"thriftc/backends"
-	"thriftc/backends/interp"
-	"thriftc/dataset"
-	"thriftc/ir/onnxio"
-	"thriftc/ir/ops"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/backends/interp"
+	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/ops"
 )
 
 // TestRegenerate makes all files again. Of the data, what is compressed is

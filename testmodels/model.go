@@ -7,13 +7,13 @@ import (
 	"math"
 	"math/rand/v2"
 
-	"thriftc/backends"
-	"thriftc/backends/interp"
-	"thriftc/dataset"
-	"thriftc/ir"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
-	"thriftc/train"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/backends/interp"
+	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc/internal/train"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // builder adds layers to a graph.

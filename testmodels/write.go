@@ -7,8 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"thriftc/dataset"
-	"thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc/ir/onnxio"
 )
 
 // What the files hold: the seeds and sizes of the two parts of the data and

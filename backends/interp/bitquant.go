@@ -3,10 +3,10 @@ package interp
 import (
 	"unsafe"
 
-	"thriftc/backends/interp/simd"
-	"thriftc/ir"
-	"thriftc/ir/f32"
-	"thriftc/ir/ops"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/internal/f32"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
 )
 
 // bitQuant is thriftc.BitQuant or its gradient, with one bit length and one range for

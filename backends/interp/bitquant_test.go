@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Quantisers with learned bit lengths, forward and back, in blocks and plain, with what is fused behind them.

@@ -5,9 +5,9 @@ import (
 	"slices"
 	"unsafe"
 
-	"thriftc/backends/interp/simd"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // broadcastUnit is Add, Sub, Mul or Div of two arrays that broadcast to the output's shape.

@@ -5,9 +5,9 @@ import (
 	"slices"
 	"unsafe"
 
-	"thriftc/backends/interp/simd"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // byteConv is a thriftc.QConv, or a thriftc.QGemm as one of images of one pixel.

@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 	"unsafe"
 
-	"thriftc/backends/interp/simd"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // byteTap is a step of a panel: four channels from c on, or four columns from j on, at row i and column j.

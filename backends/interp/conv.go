@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"slices"
 
-	"thriftc/backends/interp/simd"
-	"thriftc/ir"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // window is the geometry of a two-dimensional convolution.

@@ -6,10 +6,10 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"thriftc/backends"
-	"thriftc/backends/interp/simd"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func normals(r *rand.Rand, shape ...int) *tensor.Tensor {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"sync"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // An evaluator cannot be interrupted. So that a run ends soon after it is

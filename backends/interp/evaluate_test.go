@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // A run ends soon after it is cancelled, also within a node that takes long; the

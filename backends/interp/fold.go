@@ -4,8 +4,8 @@ import (
 	"context"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // fold evaluates the nodes of g, an engine's own copy, that depend on

@@ -1,9 +1,9 @@
 package interp
 
 import (
-	"thriftc/backends/interp/simd"
-	"thriftc/ir"
-	"thriftc/ir/ops"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
 )
 
 // functions names the kernel (see simd.Set.Function) of each element-wise

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"slices"
 
-	"thriftc/backends/interp/simd"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // gemm is a batch of matrix products of m×k with k×n, row-major: a

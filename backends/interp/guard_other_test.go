@@ -2,6 +2,6 @@
 
 package interp
 
-import "thriftc/ir/tensor"
+import "github.com/thriftc/thriftc/ir/tensor"
 
 func guardedCopy(t *tensor.Tensor) *tensor.Tensor { return t }

@@ -16,10 +16,10 @@ import (
 	"slices"
 	"time"
 
-	"thriftc/backends"
-	"thriftc/backends/interp/simd"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // New returns the engine.

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // testOps is a tiny operator table: the plan must not need to know operators.

@@ -3,9 +3,9 @@ package interp
 import (
 	"slices"
 
-	"thriftc/backends/interp/simd"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // want is how a unit wants an input to lie: in blocks of so many channels, with at

@@ -4,10 +4,10 @@ import (
 	"math"
 	"slices"
 
-	"thriftc/backends/interp/simd"
-	"thriftc/ir"
-	"thriftc/ir/f32"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/internal/f32"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // plainUnits are the operators whose kernels work on arrays in row-major order

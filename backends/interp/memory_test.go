@@ -4,10 +4,10 @@ import (
 	"errors"
 	"testing"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/ir/irtest"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/internal/irtest"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // bound returns a model's graph for a batch, and inputs for it.

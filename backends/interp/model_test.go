@@ -7,12 +7,12 @@ import (
 	"strings"
 	"testing"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/ir/irtest"
-	"thriftc/ir/onnxio"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/internal/irtest"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // models is where the ONNX models are that the tests run.

@@ -3,8 +3,8 @@ package interp
 import (
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // box is a piece of an input that is copied to a piece of an output of the same shape.

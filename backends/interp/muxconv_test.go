@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"testing"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // places adds a constant of positions among so many taps.

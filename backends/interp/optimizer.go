@@ -1,7 +1,7 @@
 package interp
 
 import (
-	"thriftc/ir"
+	"github.com/thriftc/thriftc/ir"
 )
 
 // sgdUnit is SGDUpdate.

@@ -8,9 +8,9 @@ import (
 	"time"
 	"unsafe"
 
-	"thriftc/backends/interp/simd"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // plan is a graph prepared for one set of input shapes.

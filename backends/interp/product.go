@@ -3,7 +3,7 @@ package interp
 import (
 	"unsafe"
 
-	"thriftc/backends/interp/simd"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
 )
 
 // product is a convolution or a matrix product as tiles: for every image, panel of

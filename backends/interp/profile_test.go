@@ -3,10 +3,10 @@ package interp
 import (
 	"testing"
 
-	"thriftc/backends"
-	"thriftc/ir/irtest"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/internal/irtest"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Every node of the plan belongs to one step, and what follows a kernel to the kernel's.

@@ -1,10 +1,10 @@
 package interp
 
 import (
-	"thriftc/backends/interp/simd"
-	"thriftc/ir"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // resizeSource is Resize of the last two dimensions, or of the last of three.

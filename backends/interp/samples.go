@@ -6,9 +6,9 @@ import (
 	"sync"
 	"time"
 
-	"thriftc/ir"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // samples is a plan for several samples that are computed each by itself, from

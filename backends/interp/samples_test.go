@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"testing"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // TestSamples: graphs of which every sample is computed by itself, and some of which it must not be.

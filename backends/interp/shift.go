@@ -3,7 +3,7 @@ package interp
 import (
 	"slices"
 
-	"thriftc/ir"
+	"github.com/thriftc/thriftc/ir"
 )
 
 // shiftSource is thriftc.Shift with constant positions. With the convolution of 1×1 after

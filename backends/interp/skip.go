@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"slices"
 
-	"thriftc/backends/interp/simd"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Weights that are zero for whole blocks of 16 output channels cost nothing: the

@@ -3,9 +3,9 @@ package interp
 import (
 	"slices"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // state is where the parameters of an executable's graph live. In the graph

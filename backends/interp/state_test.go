@@ -4,10 +4,10 @@ import (
 	"context"
 	"testing"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // TestState runs a graph that changes its parameters: two that change places,

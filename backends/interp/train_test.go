@@ -5,11 +5,11 @@ import (
 	"math"
 	"testing"
 
-	"thriftc/backends"
-	"thriftc/backends/interp/simd"
-	"thriftc/ir"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // checkAll compares the engine with the reference on all of the values, for all

@@ -1,9 +1,9 @@
 package interp
 
 import (
-	"thriftc/ir"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // transposedSource is ConvTranspose with one or two spatial dimensions, and strides or

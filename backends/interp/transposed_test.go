@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"testing"
 
-	"thriftc/ir"
+	"github.com/thriftc/thriftc/ir"
 )
 
 func TestConvTranspose(t *testing.T) {

@@ -4,8 +4,8 @@ import (
 	"encoding/binary"
 	"unsafe"
 
-	"thriftc/backends/interp/simd"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // layout is how the elements of a value lie in memory: planes of so many

@@ -4,8 +4,8 @@ import (
 	"sync"
 	"unsafe"
 
-	"thriftc/backends/interp/simd"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Winograd's convolution F(4×4, 3×3), see simd/wino.go and docs/engine.md. A

@@ -7,13 +7,13 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"thriftc/backends"
-	"thriftc/backends/interp/simd"
-	"thriftc/ir"
-	"thriftc/ir/f32"
-	"thriftc/ir/irtest"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
+	"github.com/thriftc/thriftc/internal/f32"
+	"github.com/thriftc/thriftc/internal/irtest"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // newBlocked returns a view of random numbers: also beyond the last channel, but with zeros in the halo.

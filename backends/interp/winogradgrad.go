@@ -3,7 +3,7 @@ package interp
 import (
 	"unsafe"
 
-	"thriftc/backends/interp/simd"
+	"github.com/thriftc/thriftc/backends/interp/internal/simd"
 )
 
 // winogradWeight is ConvGradWeight of 3×3 taps without strides, dilations or groups, by Winograd's

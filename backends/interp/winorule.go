@@ -1,7 +1,7 @@
 package interp
 
 import (
-	"thriftc/ir"
+	"github.com/thriftc/thriftc/ir"
 )
 
 // winogradPays reports whether Winograd's method should take less time than the direct

@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 
-	"thriftc/backends"
-	"thriftc/hwtarget"
-	"thriftc/ir"
-	"thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/hwtarget"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/onnxio"
 )
 
 // OpsetFor returns the opset in which a graph is written when nobody asks for

@@ -17,10 +17,10 @@ import (
 	"fmt"
 	"slices"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Format is a dialect of ONNX for quantised graphs.

@@ -7,10 +7,10 @@ import (
 	"path/filepath"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/onnxio"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // model reads one of the real models; where they are not at hand the test is

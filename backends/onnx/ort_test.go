@@ -5,10 +5,10 @@ import (
 	"path/filepath"
 	"testing"
 
-	"thriftc/backends/onnx/ort"
-	"thriftc/ir"
-	"thriftc/ir/onnxio"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/ort"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // ONNX Runtime computes exactly what we say a quantised graph means.

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"testing"
 
-	"thriftc/backends/onnx/ort"
-	"thriftc/ir"
-	"thriftc/ir/onnxio"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/ort"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // observed lowers g to QDQ, makes every computed value an output, and returns

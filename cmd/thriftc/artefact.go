@@ -7,9 +7,9 @@ import (
 	"os"
 	"time"
 
-	"thriftc/backends/onnx"
-	"thriftc/ir"
-	"thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/backends/onnx"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/onnxio"
 )
 
 // artefact is what a run leaves: a model with its measurements and the recipe that repeats it.

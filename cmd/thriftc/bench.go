@@ -10,10 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"thriftc/atomicfile"
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/report"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/internal/atomicfile"
+	"github.com/thriftc/thriftc/internal/report"
+	"github.com/thriftc/thriftc/ir"
 )
 
 type benchOptions struct {

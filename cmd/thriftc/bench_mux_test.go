@@ -16,15 +16,15 @@ import (
 	"testing"
 	"time"
 
-	"thriftc/backends"
-	"thriftc/backends/onnx/ort"
-	"thriftc/ir"
-	"thriftc/ir/onnxio"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
-	"thriftc/passes"
-	"thriftc/passes/all"
-	"thriftc/report"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/internal/ort"
+	"github.com/thriftc/thriftc/internal/report"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/passes"
+	"github.com/thriftc/thriftc/passes/all"
 )
 
 // The measurement of convolutions with one weight per kernel slice; `make bench-mux` sets it.

@@ -18,12 +18,12 @@ import (
 	"testing"
 	"time"
 
-	"thriftc/backends"
-	"thriftc/backends/onnx/ort"
-	"thriftc/ir"
-	"thriftc/ir/onnxio"
-	"thriftc/ir/tensor"
-	"thriftc/report"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/internal/ort"
+	"github.com/thriftc/thriftc/internal/report"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // The measurement against ONNX Runtime; `make bench-ort` sets these.

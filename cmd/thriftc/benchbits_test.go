@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"thriftc/backends/onnx/ort"
-	"thriftc/dataset"
-	"thriftc/report"
+	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc/internal/ort"
+	"github.com/thriftc/thriftc/internal/report"
 )
 
 // bitsRow is a row of docs/results/bitpruning-BUDGET.md: a model and the options of bitlength.

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"thriftc/report"
-	"thriftc/train"
+	"github.com/thriftc/thriftc/internal/report"
+	"github.com/thriftc/thriftc/internal/train"
 )
 
 // TestBenchTrain trains ResNet-20 on the CIFAR-10 that THRIFTC_BENCH_TRAIN

@@ -7,13 +7,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"thriftc/backends/onnx"
-	"thriftc/ir"
-	"thriftc/ir/onnxio"
-	"thriftc/ir/ops"
-	"thriftc/passes"
-	"thriftc/passes/all"
-	"thriftc/train"
+	"github.com/thriftc/thriftc/backends/onnx"
+	"github.com/thriftc/thriftc/internal/train"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/passes"
+	"github.com/thriftc/thriftc/passes/all"
 )
 
 // checkJSON is what `thriftc check --json` prints.

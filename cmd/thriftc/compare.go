@@ -11,10 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"thriftc/backends"
-	"thriftc/dataset"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // tolerance says which differences from a reference count as equal:

@@ -16,15 +16,15 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"thriftc/backends/interp"
-	"thriftc/backends/onnx"
-	"thriftc/dataset"
-	"thriftc/ir"
-	"thriftc/ir/onnxio"
-	"thriftc/passes"
-	"thriftc/passes/all"
-	"thriftc/report"
-	"thriftc/train"
+	"github.com/thriftc/thriftc/backends/interp"
+	"github.com/thriftc/thriftc/backends/onnx"
+	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc/internal/report"
+	"github.com/thriftc/thriftc/internal/train"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/passes"
+	"github.com/thriftc/thriftc/passes/all"
 )
 
 const (

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"thriftc/dataset"
+	"github.com/thriftc/thriftc/internal/dataset"
 )
 
 func newEval() *cobra.Command {

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"thriftc/report"
+	"github.com/thriftc/thriftc/internal/report"
 )
 
 func newGate() *cobra.Command {

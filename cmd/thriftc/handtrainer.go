@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"thriftc/dataset"
-	"thriftc/passes"
-	"thriftc/train"
+	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc/internal/train"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // checkTraining reports flags about training that do not fit the passes.

@@ -5,8 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"thriftc/ir"
-	"thriftc/report"
+	"github.com/thriftc/thriftc/internal/report"
+	"github.com/thriftc/thriftc/ir"
 )
 
 func newInspect() *cobra.Command {

@@ -5,12 +5,12 @@ import (
 	"path/filepath"
 	"testing"
 
-	"thriftc/backends"
-	"thriftc/backends/interp"
-	"thriftc/backends/onnx/ort"
-	"thriftc/ir"
-	"thriftc/ir/onnxio"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/backends/interp"
+	"github.com/thriftc/thriftc/internal/ort"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Real models at the integer level: the engine, with every kernel, and ONNX Runtime on the written file give the same

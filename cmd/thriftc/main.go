@@ -16,8 +16,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"thriftc/ir/onnxio"
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // Exit codes, documented in the root command's help and in docs/cli.md.

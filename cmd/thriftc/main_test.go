@@ -18,9 +18,9 @@ import (
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 
-	"thriftc/dataset"
-	"thriftc/ir/onnxio/onnxpb"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc/internal/onnxpb"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func TestMain(m *testing.M) {

@@ -7,11 +7,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"thriftc/backends"
-	"thriftc/dataset"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
-	"thriftc/report"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc/internal/report"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // measurer fills in what a report says of two models.

@@ -15,15 +15,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"thriftc/backends"
-	"thriftc/backends/interp"
-	"thriftc/dataset"
-	"thriftc/ir"
-	"thriftc/ir/onnxio"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
-	"thriftc/passes"
-	"thriftc/passes/all"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/backends/interp"
+	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/passes"
+	"github.com/thriftc/thriftc/passes/all"
 )
 
 // readModel reads an .onnx or .tir file; what the reader repaired or ignored

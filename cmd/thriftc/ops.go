@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"thriftc/ir"
-	"thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
 )
 
 type opRow struct {

@@ -12,15 +12,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"thriftc/atomicfile"
-	"thriftc/backends/interp"
-	"thriftc/backends/onnx"
-	"thriftc/dataset"
-	"thriftc/ir"
-	"thriftc/ir/onnxio"
-	"thriftc/ir/tensor"
-	"thriftc/passes"
-	"thriftc/passes/all"
+	"github.com/thriftc/thriftc/backends/interp"
+	"github.com/thriftc/thriftc/backends/onnx"
+	"github.com/thriftc/thriftc/internal/atomicfile"
+	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/passes"
+	"github.com/thriftc/thriftc/passes/all"
 )
 
 type optOptions struct {

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"thriftc/passes"
-	"thriftc/passes/all"
+	"github.com/thriftc/thriftc/passes"
+	"github.com/thriftc/thriftc/passes/all"
 )
 
 func newPasses() *cobra.Command {

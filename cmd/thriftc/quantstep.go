@@ -3,8 +3,8 @@ package main
 import (
 	"math"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // outputTolerance is what a quantised output may differ by from another

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // withBatch returns a copy of g for n samples at once, all dimensions of its

@@ -12,8 +12,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"thriftc/dataset"
-	"thriftc/train"
+	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc/internal/train"
 )
 
 // recipe is a compression or a training written down: everything but the model

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"thriftc/dataset"
-	"thriftc/train"
+	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc/internal/train"
 )
 
 // The schema and the struct name the same keys.

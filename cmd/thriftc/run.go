@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"thriftc/dataset"
+	"github.com/thriftc/thriftc/internal/dataset"
 )
 
 func newRun() *cobra.Command {

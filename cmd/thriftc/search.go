@@ -16,11 +16,11 @@ import (
 	"strconv"
 	"time"
 
-	"thriftc/atomicfile"
-	"thriftc/backends/onnx"
-	"thriftc/ir/onnxio"
-	"thriftc/passes"
-	"thriftc/report"
+	"github.com/thriftc/thriftc/backends/onnx"
+	"github.com/thriftc/thriftc/internal/atomicfile"
+	"github.com/thriftc/thriftc/internal/report"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // journalEntry is a line of journal.jsonl: a finished model that a search has found.

@@ -8,8 +8,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"thriftc/backends"
-	"thriftc/ir/onnxio/onnxpb"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/internal/onnxpb"
 )
 
 // startup times inspect on a model, and reading its file and decoding the

@@ -12,9 +12,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"thriftc/backends"
-	"thriftc/ir/tensor"
-	"thriftc/report"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/internal/report"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // lineHandler writes log records as plain lines for a person:

@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/ir/irtest"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/internal/irtest"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // sleeper is an executable that takes a known time.

@@ -14,15 +14,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"thriftc/atomicfile"
-	"thriftc/backends/interp"
-	"thriftc/backends/onnx"
-	"thriftc/dataset"
-	"thriftc/ir"
-	"thriftc/ir/ops"
-	"thriftc/report"
-	"thriftc/train"
-	"thriftc/train/arch"
+	"github.com/thriftc/thriftc/backends/interp"
+	"github.com/thriftc/thriftc/backends/onnx"
+	"github.com/thriftc/thriftc/internal/atomicfile"
+	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc/internal/report"
+	"github.com/thriftc/thriftc/internal/train"
+	"github.com/thriftc/thriftc/internal/train/arch"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
 )
 
 type trainOptions struct {

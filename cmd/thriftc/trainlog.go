@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"thriftc/atomicfile"
-	"thriftc/report"
-	"thriftc/train"
+	"github.com/thriftc/thriftc/internal/atomicfile"
+	"github.com/thriftc/thriftc/internal/report"
+	"github.com/thriftc/thriftc/internal/train"
 )
 
 // trainLog writes down what a training reports at the ends of epochs.

@@ -4,8 +4,8 @@ import (
 	"strconv"
 	"strings"
 
-	"thriftc/ir/onnxio/onnxpb"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/onnxpb"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // annotationKey is the key of graph.quantization_annotation under which the

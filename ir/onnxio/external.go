@@ -11,8 +11,8 @@ import (
 	"strconv"
 	"strings"
 
-	"thriftc/atomicfile"
-	"thriftc/ir/onnxio/onnxpb"
+	"github.com/thriftc/thriftc/internal/atomicfile"
+	"github.com/thriftc/thriftc/internal/onnxpb"
 )
 
 // externalFiles reads tensor data from files beside a model. Locations are

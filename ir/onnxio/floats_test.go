@@ -6,9 +6,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Floats are taken as they lie in the file, at any address.

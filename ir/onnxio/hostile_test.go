@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"thriftc/ir"
-	"thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
 )
 
 // seeds are small models that touch every part of the reader.

@@ -6,8 +6,8 @@ import (
 	"maps"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func sortedKeys(m map[string]bool) []string { return slices.Sorted(maps.Keys(m)) }

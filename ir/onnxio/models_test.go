@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/irtest"
-	"thriftc/ir/ops"
+	"github.com/thriftc/thriftc/internal/irtest"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
 )
 
 // TestModelsRoundTrip reads real models, writes them and reads them back: the

@@ -16,8 +16,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"thriftc/ir"
-	"thriftc/ir/onnxio/onnxpb"
+	"github.com/thriftc/thriftc/internal/onnxpb"
+	"github.com/thriftc/thriftc/ir"
 )
 
 // The versions that can be read; see the ONNX versioning document for which

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"thriftc/ir/onnxio/onnxpb"
+	"github.com/thriftc/thriftc/internal/onnxpb"
 )
 
 type intHeap []int

@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"thriftc/ir"
-	"thriftc/ir/onnxio/onnxpb"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/onnxpb"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // maxNodes bounds the nodes of a model after its functions are expanded, so

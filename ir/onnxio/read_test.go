@@ -9,9 +9,9 @@ import (
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 
-	"thriftc/ir"
-	"thriftc/ir/onnxio/onnxpb"
-	"thriftc/ir/ops"
+	"github.com/thriftc/thriftc/internal/onnxpb"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
 )
 
 // Models in tests are written in protobuf's text form. graph wraps the fields

@@ -13,9 +13,9 @@ import (
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 
-	"thriftc/ir/onnxio/onnxpb"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/onnxpb"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // ints counts through the range of an integer type, its ends included.

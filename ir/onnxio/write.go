@@ -11,9 +11,9 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"thriftc/ir"
-	"thriftc/ir/onnxio/onnxpb"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/onnxpb"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // The opsets that can be written. Most runtimes of the last years load

@@ -11,11 +11,11 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"thriftc/ir"
-	"thriftc/ir/irtest"
-	"thriftc/ir/onnxio/onnxpb"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/irtest"
+	"github.com/thriftc/thriftc/internal/onnxpb"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func decodeText(t *testing.T, text string) *ir.Graph {

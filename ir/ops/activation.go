@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"math"
 
-	"thriftc/ir"
-	"thriftc/ir/f32"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/f32"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func floatAttr(name string, def float32, doc string) ir.AttrSpec {

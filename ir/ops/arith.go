@@ -7,9 +7,9 @@ import (
 	"math/bits"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/f32"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/f32"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // arithmetic is an operation on two numbers for every kind of number. Integers

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func gradAdd(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {

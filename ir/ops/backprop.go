@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // backprop builds the gradient of one node out of other nodes. The first error

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 
-	"thriftc/ir"
-	"thriftc/ir/f32"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/f32"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // In these operators a sum over the images and positions of a channel is taken

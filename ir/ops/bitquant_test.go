@@ -7,8 +7,8 @@ import (
 	"slices"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func bitQuantOf(t *testing.T, attrs ir.Attrs, x, bits, lo, hi *tensor.Tensor) *tensor.Tensor {

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 var _ = define(ir.Op{

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 var convGradSpecs = append([]ir.AttrSpec{

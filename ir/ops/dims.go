@@ -5,8 +5,8 @@ import (
 	"math"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Helpers of shape rules: arithmetic with dimensions, and inputs whose

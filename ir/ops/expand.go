@@ -3,7 +3,7 @@ package ops
 import (
 	"slices"
 
-	"thriftc/ir"
+	"github.com/thriftc/thriftc/ir"
 )
 
 // expansion turns one node into several that compute the same: new nodes stand

@@ -6,9 +6,9 @@ import (
 	"math"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/f32"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/f32"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 var _ = define(ir.Op{

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // gradCase is one application of an operator whose gradient is compared with

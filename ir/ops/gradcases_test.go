@@ -1,8 +1,8 @@
 package ops
 
 import (
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func list(ts ...*tensor.Tensor) []*tensor.Tensor { return ts }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"thriftc/ir"
+	"github.com/thriftc/thriftc/ir"
 )
 
 var _ = define(ir.Op{

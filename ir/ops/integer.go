@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"math"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // The operators of the integer level compute with i8 and u8 activations and i32

@@ -3,8 +3,8 @@ package ops
 import (
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func u8s(shape []int, x ...int64) *tensor.Tensor { return tensor.FromInt64s(tensor.U8, x, shape...) }

@@ -3,8 +3,8 @@ package ops
 import (
 	"fmt"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // inferQPool checks the inputs that the integer pools share.

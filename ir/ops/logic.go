@@ -3,8 +3,8 @@ package ops
 import (
 	"fmt"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // comparison completes and defines a test on two numbers of one type, with

@@ -1,8 +1,8 @@
 package ops
 
 import (
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // move copies n elements: for each i, at(i) says from where in t to where in out.

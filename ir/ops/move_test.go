@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // opCase is one application of an operator with what it must give.

@@ -4,8 +4,8 @@ import (
 	"math"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func gradTranspose(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {

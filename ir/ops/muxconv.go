@@ -3,8 +3,8 @@ package ops
 import (
 	"fmt"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Convolutions whose kernels have one weight for each pair of an output and an

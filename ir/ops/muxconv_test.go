@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // randomPositions returns m×c positions among the taps of a kernel.

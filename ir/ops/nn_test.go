@@ -5,8 +5,8 @@ import (
 	"slices"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func of(x []float32, shape ...int) *tensor.Tensor { return tensor.Of(x, shape...) }

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/f32"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/f32"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 var epsilonSpec = floatAttr("epsilon", 1e-5, "ε, added to the variance")

@@ -3,8 +3,8 @@ package ops
 import (
 	"errors"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // gradSoftmax serves Softmax and LogSoftmax.

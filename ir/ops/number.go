@@ -3,8 +3,8 @@ package ops
 import (
 	"math"
 
-	"thriftc/ir/f32"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/f32"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // float is the set of types in which floating-point operators compute: f32

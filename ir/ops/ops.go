@@ -10,7 +10,7 @@ package ops
 import (
 	"sync"
 
-	"thriftc/ir"
+	"github.com/thriftc/thriftc/ir"
 )
 
 var defined []*ir.Op

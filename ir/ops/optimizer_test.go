@@ -4,8 +4,8 @@ import (
 	"math"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // TestUpdates follows each optimiser for three steps in f64 along the gradients

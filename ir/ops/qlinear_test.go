@@ -5,8 +5,8 @@ import (
 	"slices"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // The fused operators of ONNX Runtime become quantised float operators.

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // imported reads one node as the reader does, over an input x and constants.

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"math"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // quantSpec is the arithmetic of one quantiser with the numbers of its inputs.

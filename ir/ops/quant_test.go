@@ -6,8 +6,8 @@ import (
 	"slices"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // evalConst builds a graph of one node over constants and returns its first output.

@@ -3,9 +3,9 @@ package ops
 import (
 	"fmt"
 
-	"thriftc/ir"
-	"thriftc/ir/f32"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/f32"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func gradQuant(r *ir.Rewriter, n *ir.Node, dout []*ir.Value) ([]*ir.Value, error) {

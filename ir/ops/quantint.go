@@ -3,8 +3,8 @@ package ops
 import (
 	"fmt"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // wantBytes checks that inputs i and j are 8-bit integers and that their zero

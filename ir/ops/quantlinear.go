@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"math"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // linearAttrs are the attributes of QuantizeLinear and DequantizeLinear that

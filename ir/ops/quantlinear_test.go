@@ -4,8 +4,8 @@ import (
 	"slices"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func TestQuantizeLinear(t *testing.T) {

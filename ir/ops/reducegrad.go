@@ -1,7 +1,7 @@
 package ops
 
 import (
-	"thriftc/ir"
+	"github.com/thriftc/thriftc/ir"
 )
 
 // spread gives v, which is like the output of a Reduce node, the dimensions

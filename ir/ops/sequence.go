@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // A sequence is a tensor of rank 1 whose elements are tensors: its shape rule

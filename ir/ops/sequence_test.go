@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func parseGraph(t *testing.T, src string) *ir.Graph {

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func wantStrings(n *ir.Node) error {

@@ -3,7 +3,7 @@ package ops
 import (
 	"math"
 
-	"thriftc/ir"
+	"github.com/thriftc/thriftc/ir"
 )
 
 // slope builds the derivative of y with respect to x at every element.

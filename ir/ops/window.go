@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"thriftc/ir"
+	"github.com/thriftc/thriftc/ir"
 )
 
 // Window is the geometry of a convolution or pooling: for each spatial

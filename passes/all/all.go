@@ -4,19 +4,19 @@
 package all
 
 import (
-	"thriftc/passes"
-	"thriftc/passes/bitlength"
-	"thriftc/passes/bnstats"
-	"thriftc/passes/canonicalize"
-	"thriftc/passes/dce"
-	"thriftc/passes/deadchannels"
-	"thriftc/passes/equalize"
-	"thriftc/passes/fold"
-	"thriftc/passes/foldbn"
-	"thriftc/passes/lowerint"
-	"thriftc/passes/muxify"
-	"thriftc/passes/quantize"
-	"thriftc/passes/unfoldbn"
+	"github.com/thriftc/thriftc/passes"
+	"github.com/thriftc/thriftc/passes/bitlength"
+	"github.com/thriftc/thriftc/passes/bnstats"
+	"github.com/thriftc/thriftc/passes/canonicalize"
+	"github.com/thriftc/thriftc/passes/dce"
+	"github.com/thriftc/thriftc/passes/deadchannels"
+	"github.com/thriftc/thriftc/passes/equalize"
+	"github.com/thriftc/thriftc/passes/fold"
+	"github.com/thriftc/thriftc/passes/foldbn"
+	"github.com/thriftc/thriftc/passes/lowerint"
+	"github.com/thriftc/thriftc/passes/muxify"
+	"github.com/thriftc/thriftc/passes/quantize"
+	"github.com/thriftc/thriftc/passes/unfoldbn"
 )
 
 // Table lists the passes. A new pass is one line in Passes, and one in Order

@@ -3,7 +3,7 @@ package all
 import (
 	"testing"
 
-	"thriftc/passes/passtest"
+	"github.com/thriftc/thriftc/passes/internal/passtest"
 )
 
 func TestTable(t *testing.T) {

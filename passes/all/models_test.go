@@ -6,12 +6,12 @@ import (
 	"strings"
 	"testing"
 
-	"thriftc/backends/interp"
-	"thriftc/ir/irtest"
-	"thriftc/ir/onnxio"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/backends/interp"
+	"github.com/thriftc/thriftc/internal/irtest"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // TestModels cleans real models and compares their results on random inputs

@@ -19,9 +19,9 @@ import (
 	"path"
 	"time"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // Info describes the pass.

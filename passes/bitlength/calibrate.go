@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"math"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // span is a range of numbers.

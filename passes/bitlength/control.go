@@ -1,7 +1,7 @@
 package bitlength
 
 import (
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // controller adapts γ so that the size follows a reference, which falls from

@@ -10,8 +10,8 @@ import (
 	"strconv"
 	"strings"
 
-	"thriftc/ir"
-	"thriftc/ir/f32"
+	"github.com/thriftc/thriftc/internal/f32"
+	"github.com/thriftc/thriftc/ir"
 )
 
 // layerCost is what a bit of the layers that a pattern matches costs.

@@ -5,11 +5,11 @@ import (
 	"math"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/f32"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/internal/f32"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // finished returns a copy of the graph with integer weights and quantisers of

@@ -5,11 +5,11 @@ import (
 	"iter"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/irtest"
-	"thriftc/ir/tensor"
-	"thriftc/passes"
-	"thriftc/passes/passtest"
+	"github.com/thriftc/thriftc/internal/irtest"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/passes"
+	"github.com/thriftc/thriftc/passes/internal/passtest"
 )
 
 func TestGolden(t *testing.T) {

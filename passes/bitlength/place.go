@@ -4,9 +4,9 @@ import (
 	"path"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // unit is a set of layers that share their weights, mostly one.

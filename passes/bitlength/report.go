@@ -4,7 +4,7 @@ import (
 	"math"
 	"slices"
 
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // LayerReport is what became of one layer. Bits are effective ones: where

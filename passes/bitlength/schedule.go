@@ -5,9 +5,9 @@ import (
 	"slices"
 	"time"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // schedule runs the trainings of a pass.

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // rounds is into how many trainings the time of a search is divided.

@@ -10,11 +10,11 @@ import (
 	"strings"
 	"testing"
 
-	"thriftc/ir"
-	"thriftc/ir/irtest"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/internal/irtest"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // toy is a problem of three classes: images of 1×6×6 with a bright corner each, and noise.

@@ -13,8 +13,8 @@ import (
 	"math"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // Info describes the pass.

@@ -3,7 +3,7 @@ package bnstats
 import (
 	"testing"
 
-	"thriftc/passes/passtest"
+	"github.com/thriftc/thriftc/passes/internal/passtest"
 )
 
 func Test(t *testing.T) { passtest.Golden(t, Info) }

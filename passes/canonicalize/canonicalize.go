@@ -22,9 +22,9 @@ import (
 	"math"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // Info describes the pass.

@@ -5,10 +5,10 @@ import (
 	"strings"
 	"testing"
 
-	"thriftc/ir/irtest"
-	"thriftc/ir/ops"
-	"thriftc/passes"
-	"thriftc/passes/passtest"
+	"github.com/thriftc/thriftc/internal/irtest"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/passes"
+	"github.com/thriftc/thriftc/passes/internal/passtest"
 )
 
 func Test(t *testing.T) { passtest.Golden(t, Info) }

@@ -39,9 +39,9 @@ import (
 	"slices"
 	"strings"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // Info describes the pass.

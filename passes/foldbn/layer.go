@@ -3,8 +3,8 @@ package foldbn
 import (
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // layer is a node whose result is linear in its weights, input 1, plus a bias, input 2.

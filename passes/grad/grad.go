@@ -15,8 +15,8 @@ import (
 	"errors"
 	"fmt"
 
-	"thriftc/ir"
-	"thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
 )
 
 // Build adds to the graph of y, at its end, the nodes that compute the gradients of y

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"thriftc/ir"
+	"github.com/thriftc/thriftc/ir"
 )
 
 // Recompute makes a graph need less memory by computing cheap results a second time

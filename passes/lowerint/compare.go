@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // check is an integer operator with the values of the original graph that its

@@ -4,9 +4,9 @@ import (
 	"math"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // grid is what a quantiser of one scale and at most 8 bits rounds to: integer q

@@ -6,8 +6,8 @@ import (
 	"math/bits"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // accLimit bounds the accumulators, which are i32.

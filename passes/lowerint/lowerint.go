@@ -34,10 +34,10 @@ package lowerint
 import (
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // Info describes the pass.

@@ -3,8 +3,8 @@ package muxify
 import (
 	"testing"
 
-	"thriftc/passes"
-	"thriftc/passes/passtest"
+	"github.com/thriftc/thriftc/passes"
+	"github.com/thriftc/thriftc/passes/internal/passtest"
 )
 
 func Test(t *testing.T) { passtest.Golden(t, Info) }

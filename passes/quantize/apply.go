@@ -3,8 +3,8 @@ package quantize
 import (
 	"math"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // target is the graph that apply changes: the one that was analysed, or a copy of it.

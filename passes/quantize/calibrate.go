@@ -3,9 +3,9 @@ package quantize
 import (
 	"fmt"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // calibrate streams the calibration data once through the float graph and

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"sort"
 
-	"thriftc/ir/f32"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/f32"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // levels are the integers of a quantiser.

@@ -11,16 +11,16 @@ import (
 	"testing"
 	"time"
 
-	"thriftc/backends"
-	"thriftc/backends/interp"
-	"thriftc/backends/onnx"
-	"thriftc/backends/onnx/ort"
-	"thriftc/dataset"
-	"thriftc/ir"
-	"thriftc/ir/onnxio"
-	"thriftc/ir/ops"
-	"thriftc/passes"
-	"thriftc/passes/all"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/backends/interp"
+	"github.com/thriftc/thriftc/backends/onnx"
+	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc/internal/ort"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/passes"
+	"github.com/thriftc/thriftc/passes/all"
 )
 
 // measureEnv names the file that TestMeasure writes; without it the test is skipped.

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"slices"
 
-	"thriftc/ir"
-	"thriftc/ir/tensor"
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // layer is a layer with what quantising it adds to its bias.

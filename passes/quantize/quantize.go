@@ -22,9 +22,9 @@ import (
 	"strconv"
 	"strings"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // Info describes the pass.

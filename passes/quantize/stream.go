@@ -6,10 +6,10 @@ import (
 	"runtime"
 	"sync"
 
-	"thriftc/backends"
-	"thriftc/ir"
-	"thriftc/ir/tensor"
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // batchBytes bounds the memory of the values observed at a time.

@@ -1,7 +1,7 @@
 package quantize
 
 import (
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // rowsOf returns a weight tensor as one row per index along axis, each in the

@@ -9,8 +9,8 @@
 package unfoldbn
 
 import (
-	"thriftc/ir"
-	"thriftc/passes"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // Info describes the pass.

@@ -5,14 +5,14 @@ import (
 	"iter"
 	"testing"
 
-	"thriftc/backends/interp"
-	"thriftc/ir"
-	"thriftc/ir/irtest"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
-	"thriftc/passes"
-	"thriftc/passes/foldbn"
-	"thriftc/passes/passtest"
+	"github.com/thriftc/thriftc/backends/interp"
+	"github.com/thriftc/thriftc/internal/irtest"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/passes"
+	"github.com/thriftc/thriftc/passes/foldbn"
+	"github.com/thriftc/thriftc/passes/internal/passtest"
 )
 
 // samples are calibration data of several batches.

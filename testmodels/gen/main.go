@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"os"
 
-	"thriftc/testmodels"
+	"github.com/thriftc/thriftc/testmodels"
 )
 
 func main() {

@@ -9,10 +9,10 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"thriftc/ir"
-	"thriftc/ir/onnxio"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // tolerance bounds |got − want| by abs + rel·|want|.

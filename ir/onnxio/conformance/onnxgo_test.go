@@ -15,11 +15,11 @@ import (
 	"google.golang.org/protobuf/proto"
 	gorgonia "gorgonia.org/tensor"
 
-	"thriftc/ir"
-	"thriftc/ir/onnxio/onnxgo"
-	"thriftc/ir/onnxio/onnxpb"
-	"thriftc/ir/ops"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/onnxpb"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/onnxio/onnxgo"
+	"github.com/thriftc/thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 var _ backend.ComputationBackend = (*onnxgo.Backend)(nil)

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"thriftc/ir/ops"
+	"github.com/thriftc/thriftc/ir/ops"
 )
 
 // untested are operators of the default domain that no test of the suites

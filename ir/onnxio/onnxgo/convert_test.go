@@ -5,7 +5,7 @@ import (
 
 	gorgonia "gorgonia.org/tensor"
 
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func TestConvert(t *testing.T) {

@@ -17,10 +17,10 @@ import (
 	"google.golang.org/protobuf/proto"
 	gorgonia "gorgonia.org/tensor"
 
-	"thriftc/ir"
-	"thriftc/ir/onnxio"
-	"thriftc/ir/onnxio/onnxpb"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/onnxpb"
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Run computes the outputs of a graph from its inputs, both in the graph's order.

@@ -9,9 +9,9 @@ import (
 	"google.golang.org/protobuf/proto"
 	gorgonia "gorgonia.org/tensor"
 
-	"thriftc/ir/onnxio"
-	"thriftc/ir/onnxio/onnxpb"
-	"thriftc/ir/tensor"
+	"github.com/thriftc/thriftc/internal/onnxpb"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 func sortNodes(ns []*node) {
