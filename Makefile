@@ -5,7 +5,7 @@ SHELL       := bash
 GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test check golden generate conformance fuzz arm64 bench bench-ptq bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort clean
+.PHONY: build test check golden generate conformance cases fuzz arm64 bench bench-ptq bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort clean
 
 build: ## build the one static binary, bin/thriftc
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/thriftc ./cmd/thriftc
@@ -45,6 +45,9 @@ ort: ## install ONNX Runtime, which the tests hold our files against
 
 conformance: ## the official ONNX suites and real models, a table for each; needs their files beside the checkout
 	$(GO) test -count=1 -v ./ir/onnxio/conformance | grep -v -e '--- PASS' -e '=== ' ; exit $${PIPESTATUS[0]}
+
+cases: ort ## models written by other tools and small ones that once failed, as a user runs them; needs their files beside the checkout
+	$(GO) test -count=1 -run 'TestCases$$|TestPeers$$|TestEmbeddingReport$$' ./cmd/thriftc -cases
 
 # Emulated tests of the engine that take minutes, or measure time and memory.
 ARM64_SKIP = JoinAndCut|ConvChains|ConvGradients|Arena|Models|Allocates|CancelledRun|TestWinograd$$|WinogradNodes|WinogradError
