@@ -5,7 +5,7 @@ SHELL       := bash
 GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test check golden generate conformance cases fuzz arm64 bench bench-ptq bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort clean
+.PHONY: build test check golden generate conformance cases mutants fuzz arm64 bench bench-ptq bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort clean
 
 build: ## build the one static binary, bin/thriftc
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/thriftc ./cmd/thriftc
@@ -48,6 +48,12 @@ conformance: ## the official ONNX suites and real models, a table for each; need
 
 cases: ort ## models written by other tools and small ones that once failed, as a user runs them; needs their files beside the checkout
 	$(GO) test -count=1 -run 'TestCases$$|TestPeers$$|TestEmbeddingReport$$' ./cmd/thriftc -cases
+
+MUTANTS ?= 100000
+MUTANTS_FROM ?= testmodels
+SEED ?= 1
+mutants: ## damages models at random and runs commands on them: none may panic, die, take 1 GB or 10 s; MUTANTS= how many, MUTANTS_FROM= folder of models, SEED=
+	$(GO) test -count=1 -timeout 24h -run 'TestMutants$$' ./cmd/thriftc -mutants $(MUTANTS) -mutants-seed $(SEED) -mutants-from $(abspath $(MUTANTS_FROM))
 
 # Emulated tests of the engine that take minutes, or measure time and memory.
 ARM64_SKIP = JoinAndCut|ConvChains|ConvGradients|Arena|Models|Allocates|CancelledRun|TestWinograd$$|WinogradNodes|WinogradError
