@@ -5,7 +5,7 @@ SHELL       := bash
 GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test check golden generate conformance cases mutants fuzz arm64 bench bench-ptq bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort clean
+.PHONY: build test check golden generate conformance cases mutants random-graphs fuzz arm64 bench bench-ptq bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort clean
 
 build: ## build the one static binary, bin/thriftc
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/thriftc ./cmd/thriftc
@@ -54,6 +54,15 @@ MUTANTS_FROM ?= testmodels
 SEED ?= 1
 mutants: ## damages models at random and runs commands on them: none may panic, die, take 1 GB or 10 s; MUTANTS= how many, MUTANTS_FROM= folder of models, SEED=
 	$(GO) test -count=1 -timeout 24h -run 'TestMutants$$' ./cmd/thriftc -mutants $(MUTANTS) -mutants-seed $(SEED) -mutants-from $(abspath $(MUTANTS_FROM))
+
+# Peers in Python, pinned, for targets that hold our files against them.
+.cache/ort-1.31.1:
+	@command -v python3 >/dev/null || { echo "*** python3 is not installed: NOTHING is checked against ONNX Runtime 1.31.1 ***" >&2; exit 1; }
+	python3 -m venv $@ && $@/bin/pip install -q onnxruntime==1.31.1 numpy || { rm -rf $@; exit 1; }
+
+GRAPHS ?= 100000
+random-graphs: .cache/ort-1.31.1 ## random graphs, in float and compressed, against ONNX Runtime 1.31.1: every file loads and gives our numbers; GRAPHS= how many, SEED= of the first
+	$(GO) test -count=1 -timeout 24h -run 'TestRandomGraphs$$' -v ./cmd/thriftc -random-python $(CURDIR)/.cache/ort-1.31.1/bin/python -random-graphs $(GRAPHS) -random-first $(SEED)
 
 # Emulated tests of the engine that take minutes, or measure time and memory.
 ARM64_SKIP = JoinAndCut|ConvChains|ConvGradients|Arena|Models|Allocates|CancelledRun|TestWinograd$$|WinogradNodes|WinogradError

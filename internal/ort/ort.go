@@ -44,7 +44,7 @@ func Available() error {
 		return errors.New("node is not installed")
 	}
 	if _, err := os.Stat(filepath.Join(dir(), "node_modules", "onnxruntime-node")); err != nil {
-		return errors.New("onnxruntime-node is not installed: run npm ci --ignore-scripts in backends/onnx/ort")
+		return errors.New("onnxruntime-node is not installed: run npm ci --ignore-scripts in internal/ort")
 	}
 	return nil
 }
