@@ -2,6 +2,7 @@ package interp
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/thriftc/thriftc/ir"
@@ -31,6 +32,11 @@ func fold(ctx context.Context, g *ir.Graph) error {
 	return nil
 }
 
+// maxConstant is the largest constant, in bytes, that is computed from others. A few bytes of
+// a file can ask for any size (OneHot, ConstantOfShape); the largest weights known to be
+// made so take 411 MB.
+const maxConstant = 1 << 30
+
 // foldNode returns what the outputs of n are when they are the same in every
 // run, nil where they are not.
 func foldNode(n *ir.Node) ([]*tensor.Tensor, error) {
@@ -43,6 +49,15 @@ func foldNode(n *ir.Node) ([]*tensor.Tensor, error) {
 		}
 	}
 	if constant {
+		for _, v := range n.Out {
+			if v == nil {
+				continue
+			}
+			shape, _ := v.Type.Static()
+			if num, err := tensor.NumElems(shape); err == nil && num > maxConstant/max(1, v.Type.Elem.ContainerBytes()) {
+				return nil, fmt.Errorf("%s: %w: a constant %v, of more than %d bytes", n.Label(), tensor.ErrTooLarge, v.Type, maxConstant)
+			}
+		}
 		return n.Eval(args)
 	}
 	// Inference knows what small integer results hold: shapes, mostly.

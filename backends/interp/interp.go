@@ -125,6 +125,9 @@ func (x *executable) perform(ctx context.Context, in, out []*tensor.Tensor, spen
 		return nil, fmt.Errorf("the results between nodes: %w: they take %.1f GB, the limit is %d", tensor.ErrTooLarge, 4e-9*float64(p.arenaLen), 4*maxArena>>30)
 	}
 	if len(x.arena) < p.arenaLen {
+		if err := tensor.Reserve(4 * int64(p.arenaLen)); err != nil {
+			return nil, fmt.Errorf("the results between nodes: %w", err)
+		}
 		x.arena = newFloats(p.arenaLen)
 	}
 	if len(x.arena) > 0 {

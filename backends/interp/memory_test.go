@@ -111,3 +111,14 @@ func TestArenaLimit(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// A graph of a few bytes whose constant would take more memory than any weights do.
+func TestConstantLimit(t *testing.T) {
+	b := newBuilder(t, 1)
+	r := ir.NewRewriter(b.Graph())
+	v := b.node("OneHot", []*ir.Value{r.Ints("i", 1), r.Ints("depth", 400_000_000), r.Const("values", tensor.Of([]float32{0, 1}, 2))})
+	b.Output(b.node("Add", []*ir.Value{b.data(1), v}))
+	if _, err := New().Compile(t.Context(), b.Graph(), backends.Options{}); !errors.Is(err, tensor.ErrTooLarge) {
+		t.Errorf("error %v", err)
+	}
+}

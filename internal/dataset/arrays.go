@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/thriftc/thriftc/internal/regular"
 	"github.com/thriftc/thriftc/ir/tensor"
 )
 
@@ -61,7 +62,7 @@ func (d *desc) arrayLabels(name string) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(file)
+	f, err := regular.Open(file)
 	if err != nil {
 		return nil, err
 	}
@@ -201,21 +202,23 @@ func openNPZArrays(file string) (arrays []*array, names []string, err error) {
 			return err
 		}
 		a.file = file + " array " + name
-		a.part.open = func() (source, error) { return os.Open(file) }
+		a.part.open = func() (source, error) { return regular.Open(file) }
 		a.offset += start
 		if f.Method != zip.Store {
 			if unpacked += f.UncompressedSize64; unpacked > maxUnpacked {
-				return fmt.Errorf("more than %d bytes unpacked; save it with numpy.savez instead of savez_compressed", maxUnpacked)
+				return errUnpacked
 			}
 			data, err := io.ReadAll(io.LimitReader(r, a.bytes()+1))
 			if err != nil {
-				return noEOF(err)
+				return damaged(err)
 			}
 			if int64(len(data)) != a.bytes() {
 				return fmt.Errorf("%d bytes after the header, expected %d", len(data), a.bytes())
 			}
 			a.offset = 0
 			a.part.open = func() (source, error) { return inMemory{bytes.NewReader(data)}, nil }
+		} else if _, err := io.Copy(io.Discard, r); err != nil { // records are read in place later, past the checksum
+			return damaged(err)
 		}
 		arrays, names = append(arrays, a), append(names, name)
 		return nil
@@ -246,7 +249,7 @@ func openRaw(d *desc) (*store, error) {
 		if fi.Size() == 0 || fi.Size()%int64(size) != 0 {
 			return nil, fmt.Errorf("%s: %d bytes are not a whole number of records of shape %v (%d bytes)", file, fi.Size(), d.shape, size)
 		}
-		parts = append(parts, part{file: file, open: func() (source, error) { return os.Open(file) }, records: int(fi.Size() / int64(size))})
+		parts = append(parts, part{file: file, open: func() (source, error) { return regular.Open(file) }, records: int(fi.Size() / int64(size))})
 	}
 	h := npyHeader{elem: d.elem}
 	s := partStore(parts, size, func(b []byte) (record, error) {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/thriftc/thriftc/internal/regular"
 	"github.com/thriftc/thriftc/ir/tensor"
 )
 
@@ -132,7 +133,7 @@ func openCIFAR(d *desc, labelBytes, labelAt, classes int, splits map[string][]st
 	var parts []part
 	var labels []int
 	for _, file := range files {
-		f, err := os.Open(file)
+		f, err := regular.Open(file)
 		if err != nil {
 			return nil, err
 		}
@@ -142,7 +143,7 @@ func openCIFAR(d *desc, labelBytes, labelAt, classes int, splits map[string][]st
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 		labels = append(labels, l...)
-		parts = append(parts, part{file: file, open: func() (source, error) { return os.Open(file) }, records: len(l)})
+		parts = append(parts, part{file: file, open: func() (source, error) { return regular.Open(file) }, records: len(l)})
 	}
 	s := partStore(parts, size, func(b []byte) (record, error) {
 		m := image.NewRGBA(image.Rect(0, 0, 32, 32))
@@ -206,7 +207,7 @@ func openIDX(d *desc) (*store, error) {
 		if err != nil {
 			return nil, err
 		}
-		open := func() (source, error) { return os.Open(file) }
+		open := func() (source, error) { return regular.Open(file) }
 		if _, ok := src.(inMemory); ok {
 			open = func() (source, error) { return src, nil }
 		}
@@ -245,18 +246,13 @@ func openIDX(d *desc) (*store, error) {
 // readIDXHeader returns the shape of an IDX file of unsigned bytes, after
 // checking it against the file's length, and the contents when the rank is 1.
 func readIDXHeader(src source) ([]int, []int, error) {
-	var head [16]byte
-	if n, err := src.ReadAt(head[:], 0); n < 8 {
-		return nil, nil, fmt.Errorf("not an IDX file: %w", noEOF(err))
+	head := make([]byte, 16)
+	got, _ := src.ReadAt(head, 0)
+	shape, err := idxShape(head[:got])
+	if err != nil {
+		return nil, nil, err
 	}
-	rank := int(head[3])
-	if head[0] != 0 || head[1] != 0 || head[2] != 8 || rank != 1 && rank != 3 {
-		return nil, nil, errors.New("not an IDX file of unsigned bytes of rank 1 (labels) or 3 (images)")
-	}
-	shape := make([]int, rank)
-	for i := range shape {
-		shape[i] = int(binary.BigEndian.Uint32(head[4+4*i:]))
-	}
+	rank := len(shape)
 	n, err := tensor.NumElems(shape)
 	if err != nil {
 		return nil, nil, err
@@ -285,13 +281,33 @@ func readIDXHeader(src source) ([]int, []int, error) {
 	return shape, labels, nil
 }
 
+// idxShape returns the shape that the first 16 bytes of an IDX file say, or fewer where
+// the file ends before.
+func idxShape(head []byte) ([]int, error) {
+	if len(head) < 8 {
+		return nil, errors.New("not an IDX file: the file ends early")
+	}
+	rank := int(head[3])
+	if head[0] != 0 || head[1] != 0 || head[2] != 8 || rank != 1 && rank != 3 {
+		return nil, errors.New("not an IDX file of unsigned bytes of rank 1 (labels) or 3 (images)")
+	}
+	if len(head) < 4+4*rank {
+		return nil, errors.New("not an IDX file: the file ends early")
+	}
+	shape := make([]int, rank)
+	for i := range shape {
+		shape[i] = int(binary.BigEndian.Uint32(head[4+4*i:]))
+	}
+	return shape, nil
+}
+
 // maxUnpacked bounds what a compressed file may become in memory, in bytes.
 const maxUnpacked = 1 << 30
 
-// openMaybeGzip opens a file for random access; one that ends in .gz is
-// decompressed into memory.
+// openMaybeGzip opens an IDX file for random access; one that ends in .gz is
+// decompressed into memory, as far as its header says that it goes and one byte more.
 func openMaybeGzip(file string) (source, error) {
-	f, err := os.Open(file)
+	f, err := regular.Open(file)
 	if err != nil || !strings.HasSuffix(file, ".gz") {
 		return f, err
 	}
@@ -300,12 +316,21 @@ func openMaybeGzip(file string) (source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, noEOF(err))
 	}
-	data, err := io.ReadAll(io.LimitReader(z, maxUnpacked+1))
+	head, err := io.ReadAll(io.LimitReader(z, 16))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, noEOF(err))
 	}
-	if len(data) > maxUnpacked {
+	shape, err := idxShape(head)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	n, err := tensor.NumElems(shape)
+	if err != nil || n > maxUnpacked {
 		return nil, fmt.Errorf("%s: more than %d bytes unpacked; gunzip it first", file, maxUnpacked)
+	}
+	data, err := io.ReadAll(io.MultiReader(bytes.NewReader(head), io.LimitReader(z, int64(4+4*len(shape)+n-len(head)+1))))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, noEOF(err))
 	}
 	return inMemory{bytes.NewReader(data)}, nil
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"golang.org/x/image/draw"
+
+	"github.com/thriftc/thriftc/internal/regular"
 )
 
 // maxImageFile bounds the file of one image, in bytes.
@@ -20,7 +22,7 @@ const maxImageFile = 256 << 20
 // decodeFile reads a JPEG or PNG file. An alpha channel is dropped, 16 bits
 // are cut to 8, and EXIF orientation is not applied.
 func decodeFile(file string) (picture, error) {
-	data, err := readBounded(file, maxImageFile)
+	data, err := regular.Read(file, maxImageFile)
 	if err != nil {
 		return picture{}, err
 	}
@@ -214,7 +216,7 @@ func openSheets(d *desc, labels []int) (*store, error) {
 }
 
 func imageSize(file string) (w, h int, err error) {
-	f, err := os.Open(file)
+	f, err := regular.Open(file)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -141,9 +141,16 @@ func readNPY(r io.Reader, size int64) (*tensor.Tensor, error) {
 	if h.bytes() > tensor.MaxBytes {
 		return nil, fmt.Errorf("%w: %v%v", tensor.ErrTooLarge, h.elem, h.shape)
 	}
+	if err := tensor.Reserve(2 * h.bytes()); err != nil {
+		return nil, err
+	}
 	b := make([]byte, h.bytes())
 	if _, err := io.ReadFull(r, b); err != nil {
-		return nil, noEOF(err)
+		return nil, damaged(err)
+	}
+	// An archive's checksum is compared where its member ends.
+	if n, err := r.Read(make([]byte, 1)); n > 0 || err != nil && err != io.EOF {
+		return nil, damaged(err)
 	}
 	return h.decode(b, h.shape)
 }

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/thriftc/thriftc/internal/atomicfile"
+	"github.com/thriftc/thriftc/internal/regular"
 	"github.com/thriftc/thriftc/ir/tensor"
 )
 
@@ -26,12 +26,18 @@ func ReadNPZ(file string) ([]Named, error) {
 	}
 	defer z.Close()
 	var out []Named
+	unpacked := uint64(0)
 	err = eachArray(z, func(name string, f *zip.File) error {
 		r, err := f.Open()
 		if err != nil {
 			return err
 		}
 		defer r.Close()
+		if f.Method != zip.Store {
+			if unpacked += f.UncompressedSize64; unpacked > maxUnpacked {
+				return errUnpacked
+			}
+		}
 		t, err := readNPY(r, int64(f.UncompressedSize64))
 		out = append(out, Named{name, t})
 		return err
@@ -44,20 +50,26 @@ func ReadNPZ(file string) ([]Named, error) {
 
 // archive is an open npz file and its size in bytes.
 type archive struct {
-	*zip.ReadCloser
+	*zip.Reader
+	io.Closer
 	size uint64
 }
 
 func openArchive(file string) (*archive, error) {
-	fi, err := os.Stat(file)
+	f, err := regular.Open(file)
 	if err != nil {
 		return nil, err
 	}
-	z, err := zip.OpenReader(file)
-	if err != nil {
-		return nil, fmt.Errorf("%s: not a readable npz file: %w", file, err)
+	fi, err := f.Stat()
+	if err == nil {
+		var z *zip.Reader
+		if z, err = zip.NewReader(f, fi.Size()); err == nil {
+			return &archive{z, f, uint64(fi.Size())}, nil
+		}
+		err = fmt.Errorf("%s: not a readable npz file: %w", file, err)
 	}
-	return &archive{z, uint64(fi.Size())}, nil
+	f.Close()
+	return nil, err
 }
 
 // eachArray calls do for every member of an npz archive, refusing members
@@ -82,6 +94,16 @@ func eachArray(z *archive, do func(name string, f *zip.File) error) error {
 		}
 	}
 	return nil
+}
+
+var errUnpacked = fmt.Errorf("more than %d bytes unpacked; save it with numpy.savez instead of savez_compressed", maxUnpacked)
+
+// damaged puts the errors of an archive's reader in words.
+func damaged(err error) error {
+	if errors.Is(err, zip.ErrChecksum) {
+		return errors.New("the CRC-32 of its bytes is not the one that the file has for them: the file is damaged")
+	}
+	return noEOF(err)
 }
 
 // WriteNPZ writes tensors to an npz file, uncompressed and without times, so
@@ -141,7 +163,7 @@ func openArray(r io.Reader, size int64) (*array, error) {
 }
 
 func openNPYFile(file string) (*array, error) {
-	f, err := os.Open(file)
+	f, err := regular.Open(file)
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +176,6 @@ func openNPYFile(file string) (*array, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	a.part.file, a.part.open = file, func() (source, error) { return os.Open(file) }
+	a.part.file, a.part.open = file, func() (source, error) { return regular.Open(file) }
 	return a, nil
 }

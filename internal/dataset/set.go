@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/thriftc/thriftc/internal/regular"
 	"github.com/thriftc/thriftc/ir/tensor"
 )
 
@@ -43,7 +44,7 @@ type record struct {
 // themselves are read as they are used. Everything that is wrong with the
 // description is in the error, with lines.
 func Open(file string) (*Set, error) {
-	data, err := readBounded(file, maxDesc)
+	data, err := regular.Read(file, maxDesc)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/thriftc/thriftc/internal/regular"
 )
 
 // table is a label table: tab or comma separated, with a header row unless
@@ -24,7 +26,7 @@ func (d *desc) readTable() (*table, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := readBounded(file, maxTable)
+	data, err := regular.Read(file, maxTable)
 	if err != nil {
 		return nil, err
 	}

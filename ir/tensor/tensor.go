@@ -53,7 +53,8 @@ func NumElems(shape []int) (int, error) {
 }
 
 // Alloc returns a zeroed tensor (zero is false, +0 and "" too; for Bipolar the
-// caller must fill every element), or an error for a bad shape or one beyond MaxBytes.
+// caller must fill every element), or an error for a bad shape, one beyond MaxBytes, or
+// more memory than there is.
 func Alloc(e Elem, shape ...int) (*Tensor, error) {
 	n, err := NumElems(shape)
 	if err != nil {
@@ -63,6 +64,9 @@ func Alloc(e Elem, shape ...int) (*Tensor, error) {
 		return nil, fmt.Errorf("cannot allocate elements of type %v", e)
 	} else if n > MaxBytes/cb {
 		return nil, fmt.Errorf("%w: %v%v takes %.0f bytes, the limit is %d", ErrTooLarge, e, shape, float64(n)*float64(cb), MaxBytes)
+	}
+	if err := Reserve(int64(n) * int64(e.ContainerBytes())); err != nil {
+		return nil, fmt.Errorf("%v%v: %w", e, shape, err)
 	}
 	return &Tensor{elem: e, shape: slices.Clone(shape), data: makeContainer(e, n)}, nil
 }

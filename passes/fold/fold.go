@@ -60,7 +60,7 @@ func (p *pass) Validate() error {
 }
 
 func (p *pass) Run(c *passes.Context, g *ir.Graph) error {
-	f := &folder{c: c, maxGrowth: p.MaxGrowth}
+	f := &folder{c: c, maxGrowth: p.MaxGrowth, paid: map[*ir.Value]bool{}}
 	for again := true; again; {
 		inlined := f.inlined
 		f.inferred = inferAnew(g)
@@ -81,6 +81,7 @@ type folder struct {
 	c         *passes.Context
 	maxGrowth int
 	growth    int                     // of all results so far
+	paid      map[*ir.Value]bool      // constants that made room for a result
 	inferred  map[*ir.Value]*ir.Value // what inference finds from the inputs alone
 
 	folded, shapes, inlined, tooLarge int
@@ -165,10 +166,12 @@ func (f *folder) results(n *ir.Node) []*tensor.Tensor {
 }
 
 // mayGrow reports whether n's results may be kept as constants, and accounts for them.
+// A constant that is several inputs, of this node or of others, is in the file once, so
+// it makes room for one result only.
 func (f *folder) mayGrow(n *ir.Node) bool {
 	growth := 0
-	for _, v := range n.In {
-		if v != nil {
+	for i, v := range n.In {
+		if v != nil && !f.paid[v] && !slices.Contains(n.In[:i], v) {
 			growth -= v.Data.Len() * v.Data.Elem().ContainerBytes()
 		}
 	}
@@ -190,6 +193,9 @@ func (f *folder) mayGrow(n *ir.Node) bool {
 		return false
 	}
 	f.growth += max(growth, 0)
+	for _, v := range n.In {
+		f.paid[v] = true
+	}
 	return true
 }
 
