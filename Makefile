@@ -5,7 +5,7 @@ SHELL       := bash
 GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test check golden generate conformance cases mutants random-graphs fuzz arm64 bench bench-ptq bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort clean
+.PHONY: build test check golden generate conformance cases mutants random-graphs fuzz arm64 bench bench-ptq bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort module clean
 
 build: ## build the one static binary, bin/thriftc
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/thriftc ./cmd/thriftc
@@ -35,6 +35,14 @@ fuzz: ## every fuzz target for FUZZTIME each
 	    echo "fuzz $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \
 	  done; \
 	done
+
+MODULE ?=
+module: ## give this module another path, MODULE=example.com/you/thriftc: in go.mod, imports and the pages that name it
+	@test -n "$(MODULE)" || { echo "say MODULE=PATH" >&2; exit 2; }
+	@old=$$($(GO) list -m) && \
+	git ls-files -z '*.go' '*go.mod' README.md docs/library.md | xargs -0 sed -i "s#$$old#$(MODULE)#g" && \
+	git ls-files -z '*.go' | xargs -0 gofmt -w && \
+	$(GO) build ./... && echo "$$old is now $(MODULE)"
 
 ort: ## install ONNX Runtime, which the tests hold our files against
 	@if command -v npm >/dev/null; then \

@@ -10,10 +10,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/thriftc/thriftc"
 	"github.com/thriftc/thriftc/backends"
 	"github.com/thriftc/thriftc/internal/atomicfile"
+	"github.com/thriftc/thriftc/internal/bench"
 	"github.com/thriftc/thriftc/internal/report"
-	"github.com/thriftc/thriftc/ir"
 )
 
 type benchOptions struct {
@@ -88,33 +89,33 @@ func (o *benchOptions) bench(c *cobra.Command, files []string) error {
 		return err
 	}
 	results := make([]*benchResult, len(files))
-	models := make([]*timed, len(files))
+	models := make([]*bench.Timed, len(files))
 	for i, file := range files {
-		g, err := readModel(file, c.ErrOrStderr())
+		m, err := openModel(c, file)
 		if err != nil {
 			return err
 		}
 		if o.random {
-			if g, err = randomise(g, o.seed); err != nil {
+			if m.Graph, err = bench.Randomise(m.Graph, o.seed); err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
 		}
-		if g, err = withBatch(g, o.batch, dims); err != nil {
+		if m.Graph, err = bench.WithBatch(m.Graph, o.batch, dims); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
 		results[i] = &benchResult{Model: file, Threads: o.engine.Threads, Kernel: o.engine.Kernel, Level: o.engine.level}
-		if models[i], err = o.prepare(c, g, results[i]); err != nil {
+		if models[i], err = o.prepare(c, m, results[i]); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
-		defer models[i].exe.Close()
+		defer models[i].Exe.Close()
 	}
 	bar := newProgress(c)
 	defer bar.Clear()
-	t := timing{runs: o.runs}
+	t := bench.Timing{Runs: o.runs}
 	if o.runs == 0 {
-		t.limit = time.Duration(o.seconds * float64(len(models)) * float64(time.Second))
+		t.Limit = time.Duration(o.seconds * float64(len(models)) * float64(time.Second))
 	}
-	err = t.measure(c.Context(), models, func(done float64) { bar.Update("measuring", int(1000*done), 1000) })
+	err = t.Measure(c.Context(), models, func(done float64) { bar.Update("measuring", int(1000*done), 1000) })
 	bar.Clear()
 	if err != nil {
 		return err
@@ -159,35 +160,33 @@ func (o *benchOptions) check() (map[string]int, error) {
 }
 
 // prepare compiles a model and runs it once.
-func (o *benchOptions) prepare(c *cobra.Command, g *ir.Graph, r *benchResult) (*timed, error) {
-	in, err := timingInput(g, o.seed)
+func (o *benchOptions) prepare(c *cobra.Command, m *thriftc.Model, r *benchResult) (*bench.Timed, error) {
+	in, err := bench.Input(m.Graph, o.seed)
 	if err != nil {
 		return nil, err
 	}
-	r.Batch = batchOf(in)
+	r.Batch = bench.BatchOf(in)
 	start := time.Now()
-	exe, err := compileAt(c.Context(), g, o.engine)
+	exe, err := m.Compile(c.Context(), o.engine.engine())
 	if err != nil {
 		return nil, err
 	}
 	compiled := time.Now()
-	r.CompileMS = milliseconds(compiled.Sub(start))
+	r.CompileMS = bench.Milliseconds(compiled.Sub(start))
 	if _, err := exe.Run(c.Context(), in); err != nil {
 		exe.Close()
 		return nil, err
 	}
-	r.FirstRunMS = milliseconds(time.Since(compiled))
-	return &timed{exe: exe, in: in}, nil
+	r.FirstRunMS = bench.Milliseconds(time.Since(compiled))
+	return &bench.Timed{Exe: exe, In: in}, nil
 }
 
-func milliseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
-
 // fill takes the times of a model that has been measured, and profiles it.
-func (r *benchResult) fill(c *cobra.Command, m *timed) error {
-	exe := m.exe.(backends.Profiler)
+func (r *benchResult) fill(c *cobra.Command, m *bench.Timed) error {
+	exe := m.Exe.(backends.Profiler)
 	var runs [][]backends.Step
 	for range profiledRuns {
-		steps, err := exe.Profile(c.Context(), m.in)
+		steps, err := exe.Profile(c.Context(), m.In)
 		if err != nil {
 			return err
 		}
@@ -197,7 +196,7 @@ func (r *benchResult) fill(c *cobra.Command, m *timed) error {
 	r.MACs = r.Profile.MACs()
 	memory := exe.Memory()
 	r.PeakBytes, r.ScratchBytes = memory.Arena, memory.Scratch
-	r.MedianMS, r.MinMS, r.Runs = median(m.runs), slices.Min(m.runs), len(m.runs)
+	r.MedianMS, r.MinMS, r.Runs = bench.Median(m.Runs), slices.Min(m.Runs), len(m.Runs)
 	r.GFLOPS = 2 * float64(r.MACs) / r.MedianMS / 1e6
 	return nil
 }

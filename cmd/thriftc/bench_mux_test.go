@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/internal/bench"
 	"github.com/thriftc/thriftc/internal/ort"
 	"github.com/thriftc/thriftc/internal/report"
 	"github.com/thriftc/thriftc/ir"
@@ -120,7 +121,7 @@ func timeMux(t *testing.T, maps int) (*muxRow, error) {
 	if err := onnxio.Write(file, g, onnxio.WriteOptions{}); err != nil {
 		return nil, err
 	}
-	in, err := timingInput(g, benchSeed)
+	in, err := bench.Input(g, benchSeed)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +153,7 @@ func timeMux(t *testing.T, maps int) (*muxRow, error) {
 				}
 			}
 		}
-		exe, err := compile(t.Context(), graph, backends.Options{Threads: benchThreads})
+		exe, err := bench.Compile(t.Context(), graph, backends.Options{Threads: benchThreads})
 		if err != nil {
 			return nil, err
 		}
@@ -203,8 +204,8 @@ machine's time that other programs had meanwhile: 0 %% is a machine at rest, and
 	t := &report.Table{Head: []string{"base maps", "MMAC left", "mux", "dense", "ONNX Runtime, dense", "ONNX Runtime / mux", "of least", "mux, int8", "dense, int8", "dense / mux, int8", "of least", "difference", "others"}}
 	for _, r := range rows {
 		t.Rows = append(t.Rows, []string{fmt.Sprint(r.maps), fmt.Sprintf("%.1f", float64(r.macs)/1e6), timesOf(r.mux), timesOf(r.dense), timesOf(r.theirs),
-			fmt.Sprintf("%.2f", median(r.theirs)/median(r.mux)), fmt.Sprintf("%.2f", slices.Min(r.theirs)/slices.Min(r.mux)),
-			timesOf(r.muxBytes), timesOf(r.denseBytes), fmt.Sprintf("%.2f", median(r.denseBytes)/median(r.muxBytes)), fmt.Sprintf("%.2f", slices.Min(r.denseBytes)/slices.Min(r.muxBytes)), fmt.Sprintf("%.1g", r.difference), fmt.Sprintf("%.0f %%", 100*r.others)})
+			fmt.Sprintf("%.2f", bench.Median(r.theirs)/bench.Median(r.mux)), fmt.Sprintf("%.2f", slices.Min(r.theirs)/slices.Min(r.mux)),
+			timesOf(r.muxBytes), timesOf(r.denseBytes), fmt.Sprintf("%.2f", bench.Median(r.denseBytes)/bench.Median(r.muxBytes)), fmt.Sprintf("%.2f", slices.Min(r.denseBytes)/slices.Min(r.muxBytes)), fmt.Sprintf("%.1g", r.difference), fmt.Sprintf("%.0f %%", 100*r.others)})
 	}
 	b.WriteString(markdown(t))
 	return b.String()
@@ -214,7 +215,7 @@ machine's time that other programs had meanwhile: 0 %% is a machine at rest, and
 func TestOneWeight(t *testing.T) {
 	for _, maps := range []int{3, 16} {
 		g := oneWeight(maps, benchSeed)
-		in, err := timingInput(g, benchSeed)
+		in, err := bench.Input(g, benchSeed)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -230,7 +231,7 @@ func TestOneWeight(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, kernel := range []string{"portable", "auto"} {
-			exe, err := compile(t.Context(), g, backends.Options{Threads: 2, Kernel: kernel})
+			exe, err := bench.Compile(t.Context(), g, backends.Options{Threads: 2, Kernel: kernel})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -19,10 +19,12 @@ import (
 	"time"
 
 	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/internal/bench"
 	"github.com/thriftc/thriftc/internal/ort"
 	"github.com/thriftc/thriftc/internal/report"
 	"github.com/thriftc/thriftc/ir"
 	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/ops"
 	"github.com/thriftc/thriftc/ir/tensor"
 )
 
@@ -89,7 +91,7 @@ type outcome struct {
 	options      string
 }
 
-func (o *outcome) ratio() float64 { return median(o.ours) / median(o.theirs) }
+func (o *outcome) ratio() float64 { return bench.Median(o.ours) / bench.Median(o.theirs) }
 
 // TestBenchORT times models on this engine and on ONNX Runtime in turn.
 func TestBenchORT(t *testing.T) {
@@ -116,7 +118,7 @@ func TestBenchORT(t *testing.T) {
 				continue
 			}
 			fmt.Fprintf(os.Stderr, "%-32s batch %2d: %9.3f ms, ONNX Runtime %9.3f ms, ratio %.3f, of least %.3f, difference %.2g, others %.0f %%\n", c.name, batch,
-				median(o.ours), median(o.theirs), o.ratio(), slices.Min(o.ours)/slices.Min(o.theirs), o.difference, 100*o.others)
+				bench.Median(o.ours), bench.Median(o.theirs), o.ratio(), slices.Min(o.ours)/slices.Min(o.theirs), o.difference, 100*o.others)
 			rows = append(rows, o)
 		}
 	}
@@ -144,7 +146,7 @@ func (c *contest) prepare(dir string, batch int) (string, error) {
 		}
 		file = out
 	}
-	g, err := readModel(file, os.Stderr)
+	g, err := onnxio.Read(file, ops.Table())
 	if err != nil {
 		return "", err
 	}
@@ -156,11 +158,11 @@ func (c *contest) prepare(dir string, batch int) (string, error) {
 		return file, nil
 	}
 	if c.random {
-		if g, err = randomise(g, benchSeed); err != nil {
+		if g, err = bench.Randomise(g, benchSeed); err != nil {
 			return "", err
 		}
 	}
-	if g, err = withBatch(g, batch, nil); err != nil {
+	if g, err = bench.WithBatch(g, batch, nil); err != nil {
 		return "", err
 	}
 	file = filepath.Join(dir, "model.onnx")
@@ -181,14 +183,14 @@ func (c *contest) run(t *testing.T, batch int) (*outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := readModel(file, os.Stderr)
+	g, err := onnxio.Read(file, ops.Table())
 	if err != nil {
 		return nil, err
 	}
-	if g, err = withBatch(g, batch, nil); err != nil {
+	if g, err = bench.WithBatch(g, batch, nil); err != nil {
 		return nil, err
 	}
-	in, err := timingInput(g, benchSeed)
+	in, err := bench.Input(g, benchSeed)
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +203,7 @@ func (c *contest) run(t *testing.T, batch int) (*outcome, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	exe, err := compileAt(t.Context(), g, engineOptions{backends.Options{Threads: benchThreads}, "int"})
+	exe, err := bench.CompileInteger(t.Context(), g, backends.Options{Threads: benchThreads})
 	if err != nil {
 		return nil, err
 	}
@@ -223,11 +225,11 @@ func (c *contest) run(t *testing.T, batch int) (*outcome, error) {
 		if c.float == "" {
 			break
 		}
-		fg, err := readModel(filepath.Join(benchModels, c.float, "model.onnx"), os.Stderr)
+		fg, err := onnxio.Read(filepath.Join(benchModels, c.float, "model.onnx"), ops.Table())
 		if err != nil {
 			return nil, err
 		}
-		fe, err := compile(t.Context(), fg, backends.Options{Threads: benchThreads, NoWinograd: i == 1})
+		fe, err := bench.Compile(t.Context(), fg, backends.Options{Threads: benchThreads, NoWinograd: i == 1})
 		if err != nil {
 			return nil, err
 		}
@@ -300,7 +302,7 @@ func runner(ctx context.Context, exe backends.Executable, in, out []*tensor.Tens
 			if err := exe.RunInto(ctx, in, out); err != nil {
 				return nil, err
 			}
-			ms[i] = milliseconds(time.Since(start))
+			ms[i] = bench.Milliseconds(time.Since(start))
 		}
 		if *benchORTCPU {
 			return []float64{1000 * (machineTime().own - before) / float64(n)}, nil
@@ -359,7 +361,7 @@ func inTurn(sides []*side) error {
 				if ms, err = s.run(s.n / 2); err != nil {
 					return err
 				}
-				s.n = int(block/median(ms)) + 1
+				s.n = int(block/bench.Median(ms)) + 1
 			}
 		}
 	}
@@ -401,7 +403,7 @@ func describe(kind string, rows []*outcome) string {
 			fmt.Sprintf("%.3f", slices.Min(o.ours)/slices.Min(o.theirs)), fmt.Sprintf("%.1g", o.difference), fmt.Sprintf("%.0f %%", 100*o.others)}
 		for _, ms := range [][]float64{o.float, o.plain} {
 			if len(ms) > 0 {
-				row = append(row, timesOf(ms), fmt.Sprintf("%.2f", median(ms)/median(o.ours)))
+				row = append(row, timesOf(ms), fmt.Sprintf("%.2f", bench.Median(ms)/bench.Median(o.ours)))
 			}
 		}
 		t.Rows = append(t.Rows, row)
@@ -432,7 +434,9 @@ func benchCommand(kind string) string {
 	return s
 }
 
-func timesOf(ms []float64) string { return fmt.Sprintf("%.3f (%.3f)", median(ms), slices.Min(ms)) }
+func timesOf(ms []float64) string {
+	return fmt.Sprintf("%.3f (%.3f)", bench.Median(ms), slices.Min(ms))
+}
 
 // markdown writes a table as Markdown.
 func markdown(t *report.Table) string {

@@ -15,6 +15,8 @@ import (
 	"github.com/thriftc/thriftc/internal/dataset"
 	"github.com/thriftc/thriftc/internal/ort"
 	"github.com/thriftc/thriftc/internal/report"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/ops"
 )
 
 // bitsRow is a row of docs/results/bitpruning-BUDGET.md: a model and the options of bitlength.
@@ -119,7 +121,7 @@ func (r bitsRow) dir() string {
 // runtimeTop1 is the accuracy of a file in ONNX Runtime.
 func runtimeTop1(t *testing.T, model, desc string) float64 {
 	t.Helper()
-	g, _, err := readModelSize(model, os.Stderr)
+	g, err := onnxio.Read(model, ops.Table())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +204,7 @@ func writeBits(results, work, budget, data, models string) error {
 		if strings.HasPrefix(r.options, "uniform") {
 			continue
 		}
-		if err := plotBits(filepath.Join(dir, "bits"), a.Layers); err != nil {
+		if err := report.PlotBits(filepath.Join(dir, "bits"), a.Layers); err != nil {
 			return err
 		}
 		svg, err := os.ReadFile(filepath.Join(dir, "bits.svg"))

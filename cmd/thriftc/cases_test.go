@@ -33,8 +33,8 @@ var noORT = map[string]string{
 	"qonnx-missing-import": "operators of QONNX",
 }
 
-// thriftc runs thriftc in this process.
-func thriftc(t *testing.T, args ...string) (stdout, stderr string, code int) {
+// inProcess runs thriftc in this process.
+func inProcess(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	code = run(t.Context(), args, &out, &errs)
@@ -136,7 +136,7 @@ func numbers(t *tensor.Tensor) []float64 {
 func runFile(t *testing.T, model, dir, level string) (map[string]*tensor.Tensor, error) {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out.npz")
-	_, errs, code := thriftc(t, "run", model, "--input", filepath.Join(dir, "in.npz"), "--output", out, "--level", level)
+	_, errs, code := inProcess(t, "run", model, "--input", filepath.Join(dir, "in.npz"), "--output", out, "--level", level)
 	if code != 0 {
 		return nil, fmt.Errorf("exit %d: %s", code, strings.TrimSpace(errs))
 	}
@@ -170,7 +170,7 @@ func TestCases(t *testing.T) {
 			model := filepath.Join(dir, "model.onnx")
 			if word := refused[name]; word != "" {
 				for _, args := range [][]string{{"inspect", model}, {"check", model}} {
-					out, errs, code := thriftc(t, args...)
+					out, errs, code := inProcess(t, args...)
 					if code != exitUnsupported || !strings.Contains(out+errs, word) {
 						t.Errorf("%s: exit %d, expected a refusal that names %s:\n%s%s", args[0], code, word, out, errs)
 					}
@@ -189,7 +189,7 @@ func TestCases(t *testing.T) {
 				}
 			}
 			again := filepath.Join(t.TempDir(), "again.onnx")
-			if _, errs, code := thriftc(t, "opt", model, "--passes", "fold,dce", "-o", again); code != 0 {
+			if _, errs, code := inProcess(t, "opt", model, "--passes", "fold,dce", "-o", again); code != 0 {
 				t.Errorf("opt: exit %d: %s", code, errs)
 			} else if err := sameInORT(t, name, again, dir, want, 1e-5); err != nil {
 				t.Errorf("rewritten: %v", err)
@@ -240,7 +240,7 @@ func compressCase(t *testing.T, name, dir string, want map[string]*tensor.Tensor
 	} {
 		out := filepath.Join(t.TempDir(), "out")
 		args := append([]string{"compress", filepath.Join(dir, "model.onnx"), "-o", out}, c.flags...)
-		if _, errs, code := thriftc(t, args...); code != 0 {
+		if _, errs, code := inProcess(t, args...); code != 0 {
 			t.Errorf("%s: exit %d: %s", c.what, code, errs)
 			continue
 		}
@@ -277,7 +277,7 @@ func TestEmbeddingReport(t *testing.T) {
 		if filepath.Base(dir) != "embedding-report" {
 			continue
 		}
-		out, errs, code := thriftc(t, "inspect", "--json", filepath.Join(dir, "model.onnx"))
+		out, errs, code := inProcess(t, "inspect", "--json", filepath.Join(dir, "model.onnx"))
 		if code != 0 {
 			t.Fatal(errs)
 		}
@@ -327,7 +327,7 @@ func TestPeers(t *testing.T) {
 			if strings.Contains(name, "qonnx") {
 				format = "qonnx"
 			}
-			if _, errs, code := thriftc(t, "opt", model, "--passes", "dce", "--format", format, "-o", again); code != 0 {
+			if _, errs, code := inProcess(t, "opt", model, "--passes", "dce", "--format", format, "-o", again); code != 0 {
 				t.Errorf("opt: exit %d: %s", code, errs)
 				return
 			}

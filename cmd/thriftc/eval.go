@@ -6,12 +6,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc"
 )
 
 func newEval() *cobra.Command {
-	var data string
-	var batch int
+	var o thriftc.EvaluateOptions
 	var engine engineOptions
 	var asJSON bool
 	c := &cobra.Command{
@@ -22,46 +21,31 @@ the label. docs/data.md describes the data description.`,
 		Example: "  thriftc eval testmodels/glyphs.onnx --data testmodels/glyphs/desc.yaml --json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if data == "" {
+			if o.Data == "" {
 				return usageError("--data is needed")
 			}
-			if batch < 1 {
-				return usageError("--batch %d: at least 1 is needed", batch)
+			if o.Batch < 1 {
+				return usageError("--batch %d: at least 1 is needed", o.Batch)
 			}
-			set, err := dataset.Open(data)
+			m, err := openModel(c, args[0])
 			if err != nil {
 				return err
 			}
-			g, err := readModel(args[0], c.ErrOrStderr())
-			if err != nil {
-				return err
-			}
-			if err := checkLabels(set, g); err != nil {
-				return err
-			}
-			src, err := set.For(g)
-			if err != nil {
-				return err
-			}
-			exe, err := compileAt(c.Context(), g, engine)
-			if err != nil {
-				return err
-			}
-			defer exe.Close()
 			bar := newProgress(c)
 			defer bar.Clear()
+			o.Engine, o.Progress = engine.engine(), bar.Update
 			start := time.Now()
-			acc, err := dataset.Evaluate(c.Context(), &counting{Executable: exe, bar: bar, total: src.Len()}, src, batch)
+			acc, err := thriftc.Evaluate(c.Context(), m, o)
 			bar.Clear()
 			if err != nil {
 				return err
 			}
 			out := struct {
-				dataset.Accuracy
+				thriftc.Accuracy
 				Model   string  `json:"model"`
 				Data    string  `json:"data"`
 				Seconds float64 `json:"wall_seconds"`
-			}{acc, args[0], data, time.Since(start).Seconds()}
+			}{acc, args[0], o.Data, time.Since(start).Seconds()}
 			if asJSON {
 				return writeJSON(c.OutOrStdout(), out)
 			}
@@ -69,8 +53,8 @@ the label. docs/data.md describes the data description.`,
 			return nil
 		},
 	}
-	c.Flags().StringVar(&data, "data", "", "data description (YAML)")
-	c.Flags().IntVar(&batch, "batch", evalBatch, "samples to run at once")
+	c.Flags().StringVar(&o.Data, "data", "", "data description (YAML)")
+	c.Flags().IntVar(&o.Batch, "batch", 32, "samples to run at once")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	addEngine(c, &engine)
 	return c

@@ -1,20 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"math"
-	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/thriftc/thriftc"
 	"github.com/thriftc/thriftc/internal/report"
 )
 
 func newGate() *cobra.Command {
 	var format string
-	var l report.Limits
+	var l thriftc.Limits
 	c := &cobra.Command{
 		Use:   "gate REPORT.json",
 		Short: "Hold a report against limits, for CI",
@@ -38,32 +40,31 @@ something that was not measured is broken: only what was verified can pass.`,
 	f.BoolVar(&l.RefuseWarnings, "refuse-warnings", false, "the run must not have warned")
 	f.StringVar(&format, "format", "text", "text, json or junit")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		r, err := report.Read(args[0])
-		if err != nil {
-			return err
+		if !slices.Contains([]string{"text", "json", "junit"}, format) {
+			return usageError("--format %s: there are text, json and junit", format)
 		}
-		checks := r.Gate(l)
-		if len(checks) == 0 {
-			return &exitError{exitUsage, errors.New("no limit is given"), "'thriftc gate --help' lists them"}
+		checks, failure := thriftc.Gate(args[0], l)
+		if checks == nil {
+			return failure
 		}
+		var rows []report.Check
+		for _, check := range checks {
+			rows = append(rows, report.Check(check))
+		}
+		var err error
 		w := c.OutOrStdout()
 		switch format {
 		case "text":
-			err = report.WriteChecks(w, checks)
+			err = report.WriteChecks(w, rows)
 		case "json":
 			err = writeJSON(w, struct {
-				Passed bool           `json:"passed"`
-				Checks []report.Check `json:"checks"`
-			}{report.Passed(checks), checks})
+				Passed bool            `json:"passed"`
+				Checks []thriftc.Check `json:"checks"`
+			}{failure == nil, checks})
 		case "junit":
-			err = report.WriteJUnit(w, "thriftc gate "+filepath.Base(r.Model), checks)
-		default:
-			return usageError("--format %s: there are text, json and junit", format)
+			err = report.WriteJUnit(w, "thriftc gate "+args[0], rows)
 		}
-		if err == nil && !report.Passed(checks) {
-			err = &exitError{code: exitBudget, err: errors.New("the report breaks a limit")}
-		}
-		return err
+		return cmp.Or(err, failure)
 	}
 	return c
 }

@@ -20,12 +20,13 @@ bytes on disk and in memory.`,
 		Example: "  thriftc inspect testmodels/glyphs.onnx",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			g, bytes, err := readModelSize(args[0], c.ErrOrStderr())
+			m, err := openModel(c, args[0])
 			if err != nil {
 				return err
 			}
+			g := m.Graph
 			s := report.Summarize(g)
-			s.Bytes = bytes
+			s.Bytes = m.Bytes
 			w := c.OutOrStdout()
 			if asJSON {
 				return writeJSON(w, struct {

@@ -7,9 +7,11 @@ import (
 
 	"github.com/thriftc/thriftc/backends"
 	"github.com/thriftc/thriftc/backends/interp"
+	"github.com/thriftc/thriftc/internal/bench"
 	"github.com/thriftc/thriftc/internal/ort"
 	"github.com/thriftc/thriftc/ir"
 	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/ops"
 	"github.com/thriftc/thriftc/ir/tensor"
 )
 
@@ -26,14 +28,14 @@ func TestIntegerModels(t *testing.T) {
 				}
 				t.Skipf("NOT CHECKED on a real model: %v", err)
 			}
-			g, err := readModel(file, os.Stderr)
+			g, err := onnxio.Read(file, ops.Table())
 			if err != nil {
 				t.Fatal(err)
 			}
 			r := ir.NewRewriter(g)
 			r.SetOutputs(g.Outputs[0].Def.In[0])
 			r.RemoveUnused()
-			if g, err = integerLevel(t.Context(), g); err != nil {
+			if g, err = bench.Integer(t.Context(), g); err != nil {
 				t.Fatal(err)
 			}
 			v := g.Inputs[0]

@@ -16,8 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/thriftc/thriftc/ir/onnxio"
-	"github.com/thriftc/thriftc/passes"
+	"github.com/thriftc/thriftc"
 )
 
 // Exit codes, documented in the root command's help and in docs/cli.md.
@@ -30,35 +29,13 @@ const (
 	exitCancelled   = 130
 )
 
-// exitError is an error with the exit code it asks for.
-type exitError struct {
-	code int
-	err  error
-	hint string // what to do about it; may be empty
+var exitCodes = map[thriftc.Kind]int{
+	thriftc.Failed: exitFailed, thriftc.Usage: exitUsage, thriftc.Unsupported: exitUnsupported,
+	thriftc.Budget: exitBudget, thriftc.Differ: exitDiffer, thriftc.Cancelled: exitCancelled,
 }
-
-func (e *exitError) Error() string { return e.err.Error() }
-func (e *exitError) Unwrap() error { return e.err }
 
 func usageError(format string, args ...any) error {
-	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...)}
-}
-
-func exitCode(err error) int {
-	var e *exitError
-	var unsupported *onnxio.Unsupported
-	var refusal *passes.Refusal
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &e):
-		return e.code
-	case errors.Is(err, context.Canceled):
-		return exitCancelled
-	case errors.As(err, &unsupported), errors.As(err, &refusal):
-		return exitUnsupported
-	}
-	return exitFailed
+	return &thriftc.Error{Kind: thriftc.Usage, Err: fmt.Errorf(format, args...)}
 }
 
 func main() { os.Exit(mainCode()) }
@@ -80,7 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	printError(stderr, err)
-	return exitCode(err)
+	return exitCodes[thriftc.KindOf(err)]
 }
 
 func printError(w io.Writer, err error) {
@@ -89,9 +66,9 @@ func printError(w io.Writer, err error) {
 		return
 	}
 	fmt.Fprintln(w, "thriftc: error:", strings.TrimRight(strings.ReplaceAll(err.Error(), "\n", "\n  "), "\n "))
-	var e *exitError
-	if errors.As(err, &e) && e.hint != "" {
-		fmt.Fprintln(w, "thriftc: hint:", e.hint)
+	var e *thriftc.Error
+	if errors.As(err, &e) && e.Hint != "" {
+		fmt.Fprintln(w, "thriftc: hint:", e.Hint)
 	}
 }
 
@@ -118,7 +95,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &exitError{exitUsage, err, fmt.Sprintf("'%s --help' lists the flags", c.CommandPath())}
+		return &thriftc.Error{Kind: thriftc.Usage, Err: err, Hint: fmt.Sprintf("'%s --help' lists the flags", c.CommandPath())}
 	})
 	root.AddCommand(
 		newCompress(), newTrain(), newEval(), newCompare(), newInspect(), newBench(), newRun(), newOpt(),
@@ -128,7 +105,7 @@ func newRoot() *cobra.Command {
 		args := c.Args
 		c.Args = func(c *cobra.Command, a []string) error {
 			if err := args(c, a); err != nil {
-				return &exitError{exitUsage, err, "usage: " + c.UseLine()}
+				return &thriftc.Error{Kind: thriftc.Usage, Err: err, Hint: "usage: " + c.UseLine()}
 			}
 			return nil
 		}
@@ -139,7 +116,7 @@ func newRoot() *cobra.Command {
 			if s := c.SuggestionsFor(args[0]); len(s) > 0 {
 				msg += ", did you mean " + strings.Join(s, " or ") + "?"
 			}
-			return &exitError{exitUsage, errors.New(msg), "'thriftc --help' lists the commands"}
+			return &thriftc.Error{Kind: thriftc.Usage, Err: errors.New(msg), Hint: "'thriftc --help' lists the commands"}
 		}
 		return c.Help()
 	}

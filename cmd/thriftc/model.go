@@ -1,57 +1,25 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"iter"
-	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/thriftc/thriftc/backends"
-	"github.com/thriftc/thriftc/backends/interp"
-	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc"
 	"github.com/thriftc/thriftc/ir"
-	"github.com/thriftc/thriftc/ir/onnxio"
-	"github.com/thriftc/thriftc/ir/ops"
-	"github.com/thriftc/thriftc/ir/tensor"
-	"github.com/thriftc/thriftc/passes"
-	"github.com/thriftc/thriftc/passes/all"
 )
 
-// readModel reads an .onnx or .tir file; what the reader repaired or ignored
-// goes to notes.
-func readModel(path string, notes io.Writer) (*ir.Graph, error) {
-	g, _, err := readModelSize(path, notes)
-	return g, err
-}
-
-// readModelSize is readModel that also returns the size in bytes of an .onnx
-// file and its external data, 0 for a .tir file.
-func readModelSize(path string, notes io.Writer) (*ir.Graph, int64, error) {
-	switch filepath.Ext(path) {
-	case ".tir":
-		src, err := os.ReadFile(path)
-		if err != nil {
-			return nil, 0, err
-		}
-		g, err := ir.Parse(path, string(src), ops.Table())
-		return g, 0, err
-	case ".onnx":
-		r := onnxio.Reader{Ops: ops.Table(), Note: func(p onnxio.Problem) {
-			fmt.Fprintf(notes, "thriftc: note: %s: %s\n", path, p)
-		}}
-		g, err := r.Read(path)
-		return g, r.Bytes, err
+// openModel reads a model and prints what the reader ignored or repaired.
+func openModel(c *cobra.Command, file string) (*thriftc.Model, error) {
+	m, err := thriftc.Open(file)
+	for _, n := range m.Notes {
+		fmt.Fprintf(c.ErrOrStderr(), "thriftc: note: %s: %s\n", file, n)
 	}
-	return nil, 0, usageError("%s: a model's name ends in .onnx or .tir", path)
+	return m, err
 }
 
 // addThreads adds the flag that all running commands share.
@@ -59,10 +27,16 @@ func addThreads(c *cobra.Command, threads *int) {
 	c.Flags().Var((*threadCount)(threads), "threads", "worker threads; 0 means all cores")
 }
 
-// engineOptions say how a model is run.
+// engineOptions are the flags that say how a model is run.
 type engineOptions struct {
-	backends.Options
+	thriftc.Engine
 	level string // one of levelNames
+}
+
+func (o *engineOptions) engine() thriftc.Engine {
+	e := o.Engine
+	e.Float = o.level == "float"
+	return e
 }
 
 var levelNames = []string{"int", "float"}
@@ -136,109 +110,6 @@ func (b *byteSize) Set(s string) error {
 	return nil
 }
 
-func compile(ctx context.Context, g *ir.Graph, o backends.Options) (backends.Executable, error) {
-	return interp.New().Compile(ctx, g, o)
-}
-
-// compileAt compiles a model at the level that the user chose.
-func compileAt(ctx context.Context, g *ir.Graph, o engineOptions) (backends.Executable, error) {
-	if o.level == "int" {
-		var err error
-		if g, err = integerLevel(ctx, g); err != nil {
-			return nil, err
-		}
-	}
-	return compile(ctx, g, o.Options)
-}
-
-// integerLevel returns a copy of g that computes with integers where it can, or
-// g itself if nothing in it is quantised.
-func integerLevel(ctx context.Context, g *ir.Graph) (*ir.Graph, error) {
-	if !slices.ContainsFunc(g.Nodes, func(n *ir.Node) bool { return n.Op.Name == "thriftc.Quant" }) {
-		return g, nil
-	}
-	steps, err := all.Table.Parse("lowerint")
-	if err != nil {
-		return nil, err
-	}
-	g = g.Clone()
-	_, err = passes.Run(&passes.Context{Context: ctx, Log: slog.New(slog.DiscardHandler)}, g, steps, passes.RunOptions{})
-	return g, err
-}
-
-// evalBatch is how many samples run at once where the user does not say.
-const evalBatch = 32
-
-// score evaluates a classifier on labelled data.
-func score(ctx context.Context, g *ir.Graph, s *dataset.Set, threads int) (dataset.Accuracy, error) {
-	src, err := s.For(g)
-	if err != nil {
-		return dataset.Accuracy{}, err
-	}
-	exe, err := compile(ctx, g, backends.Options{Threads: threads})
-	if err != nil {
-		return dataset.Accuracy{}, err
-	}
-	defer exe.Close()
-	return dataset.Evaluate(ctx, exe, src, evalBatch)
-}
-
-// checkLabels reports the labels that a classifier with a known number of
-// classes has no output for.
-func checkLabels(s *dataset.Set, g *ir.Graph) error {
-	if !s.Labelled() || len(g.Outputs) == 0 {
-		return nil
-	}
-	t := g.Outputs[0].Type
-	if t.Unranked || len(t.Dims) != 2 || !t.Dims[1].Known() {
-		return nil // found when the model runs
-	}
-	const show = 5
-	var errs []error
-	n := 0
-	for i := range s.Len() {
-		if s.Label(i) < t.Dims[1].N {
-			continue
-		}
-		if n++; n <= show {
-			errs = append(errs, fmt.Errorf("%s: %s: label %d, the model has %d outputs (0 to %d)", s.File(), s.Name(i), s.Label(i), t.Dims[1].N, t.Dims[1].N-1))
-		}
-	}
-	if n > show {
-		errs = append(errs, fmt.Errorf("and %d more", n-show))
-	}
-	if n == 0 {
-		return nil
-	}
-	return &exitError{exitFailed, errors.Join(errs...), "see label_offset and label_column in docs/data.md"}
-}
-
-// commonValues returns the names of the float results that both graphs
-// compute in the same shape, in a's order.
-func commonValues(a, b *ir.Graph) []string {
-	inB := map[string]*ir.Value{}
-	for _, n := range b.Nodes {
-		for _, v := range n.Out {
-			if v != nil {
-				inB[v.Name] = v
-			}
-		}
-	}
-	var out []string
-	for _, n := range a.Nodes {
-		for _, v := range n.Out {
-			if v == nil || !v.Type.Elem.IsFloat() {
-				continue
-			}
-			w := inB[v.Name]
-			if w != nil && w.Type.Elem == v.Type.Elem && v.Type.Compatible(w.Type) && !slices.Contains(out, v.Name) {
-				out = append(out, v.Name)
-			}
-		}
-	}
-	return out
-}
-
 // inputNames lists a graph's inputs for messages.
 func inputNames(g *ir.Graph) string {
 	var s []string
@@ -246,16 +117,4 @@ func inputNames(g *ir.Graph) string {
 		s = append(s, fmt.Sprintf("%s: %v", v.Name, v.Type))
 	}
 	return strings.Join(s, ", ")
-}
-
-// iterPull turns a sequence of batches into a function that returns the next.
-func iterPull(seq iter.Seq2[[]*tensor.Tensor, error]) (next func() ([]*tensor.Tensor, error), stop func()) {
-	pull, stop := iter.Pull2(seq)
-	return func() ([]*tensor.Tensor, error) {
-		t, err, ok := pull()
-		if !ok {
-			return nil, io.ErrUnexpectedEOF
-		}
-		return t, err
-	}, stop
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/thriftc/thriftc"
 	"github.com/thriftc/thriftc/backends/interp"
 	"github.com/thriftc/thriftc/backends/onnx"
 	"github.com/thriftc/thriftc/internal/atomicfile"
@@ -52,7 +52,7 @@ to the folder named by --dump-dir, or beside OUT.`,
 	f.StringVar(&o.passes, "passes", "", "the pipeline: fold,quantize{weight-bits=8},…")
 	f.StringVarP(&o.output, "output", "o", "", "file to write, .onnx or .tir; - prints the text form")
 	f.StringVar(&o.data, "data", "", "data description for passes that calibrate")
-	f.IntVar(&o.calibSamples, "calib-samples", defaultCalibSamples, "how many samples calibrate")
+	f.IntVar(&o.calibSamples, "calib-samples", thriftc.DefaultCalibSamples, "how many samples calibrate")
 	f.StringVar(&o.format, "format", "qdq", "how quantisers are written to .onnx: qdq, qcdq or qonnx")
 	f.IntVar(&o.opset, "opset", 0, "opset of a written .onnx; 0 means 17, or what the model needs")
 	f.Uint64Var(&o.seed, "seed", 0, "of all randomness")
@@ -78,10 +78,11 @@ func runOpt(c *cobra.Command, in string, o *optOptions) error {
 	if ext := filepath.Ext(o.output); o.output != "-" && ext != ".onnx" && ext != ".tir" {
 		return usageError("-o %s: the name must end in .onnx or .tir", o.output)
 	}
-	g, err := readModel(in, c.ErrOrStderr())
+	m, err := openModel(c, in)
 	if err != nil {
 		return err
 	}
+	g := m.Graph
 	pc := &passes.Context{
 		Context: c.Context(), Seed: o.seed, Threads: o.threads, Engine: interp.New(),
 		Log: newLog(c.ErrOrStderr()),
@@ -200,6 +201,3 @@ func writeFile(path string, data []byte) error {
 		return err
 	})
 }
-
-// newLog returns the logger that shows passes' messages as plain lines.
-func newLog(w io.Writer) *slog.Logger { return slog.New(&lineHandler{w: w}) }

@@ -21,15 +21,15 @@ only input may have any name.`,
 			if input == "" || output == "" {
 				return usageError("both --input and --output are needed")
 			}
-			g, err := readModel(args[0], c.ErrOrStderr())
+			m, err := openModel(c, args[0])
 			if err != nil {
 				return err
 			}
-			in, err := inputsFromNPZ(input, g)
+			in, err := inputsFromNPZ(input, m.Graph)
 			if err != nil {
 				return err
 			}
-			exe, err := compileAt(c.Context(), g, engine)
+			exe, err := m.Compile(c.Context(), engine.engine())
 			if err != nil {
 				return err
 			}
@@ -40,7 +40,7 @@ only input may have any name.`,
 			}
 			named := make([]dataset.Named, len(out))
 			for i, t := range out {
-				named[i] = dataset.Named{Name: g.Outputs[i].Name, Tensor: t}
+				named[i] = dataset.Named{Name: m.Graph.Outputs[i].Name, Tensor: t}
 			}
 			return dataset.WriteNPZ(output, named)
 		},

@@ -9,7 +9,10 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/internal/bench"
 	"github.com/thriftc/thriftc/internal/onnxpb"
+	"github.com/thriftc/thriftc/ir/onnxio"
+	"github.com/thriftc/thriftc/ir/ops"
 )
 
 // startup times inspect on a model, and reading its file and decoding the
@@ -28,7 +31,7 @@ func startup(tb testing.TB, runs int) (decode, inspect []float64) {
 		if err := proto.Unmarshal(data, &onnxpb.ModelProto{}); err != nil {
 			tb.Fatal(err)
 		}
-		decode = append(decode, milliseconds(time.Since(start)))
+		decode = append(decode, bench.Milliseconds(time.Since(start)))
 		start = time.Now()
 		root := newRoot()
 		root.SetArgs([]string{"inspect", file})
@@ -36,7 +39,7 @@ func startup(tb testing.TB, runs int) (decode, inspect []float64) {
 		if err := root.Execute(); err != nil {
 			tb.Fatal(err)
 		}
-		inspect = append(inspect, milliseconds(time.Since(start)))
+		inspect = append(inspect, bench.Milliseconds(time.Since(start)))
 	}
 	return decode, inspect
 }
@@ -46,9 +49,9 @@ func startup(tb testing.TB, runs int) (decode, inspect []float64) {
 func BenchmarkInspect(b *testing.B) {
 	for b.Loop() {
 		decode, inspect := startup(b, 50)
-		b.ReportMetric(median(decode), "decode-ms")
-		b.ReportMetric(median(inspect), "inspect-ms")
-		b.ReportMetric(median(inspect)/median(decode), "ratio")
+		b.ReportMetric(bench.Median(decode), "decode-ms")
+		b.ReportMetric(bench.Median(inspect), "inspect-ms")
+		b.ReportMetric(bench.Median(inspect)/bench.Median(decode), "ratio")
 	}
 }
 
@@ -64,21 +67,21 @@ func BenchmarkPlan(b *testing.B) {
 			if _, err := os.Stat(file); err != nil {
 				b.Skipf("SKIPPED, no model to plan: %v", err)
 			}
-			g, err := readModel(file, io.Discard)
+			g, err := onnxio.Read(file, ops.Table())
 			if err != nil {
 				b.Fatal(err)
 			}
-			if g, err = withBatch(g, 1, nil); err != nil {
+			if g, err = bench.WithBatch(g, 1, nil); err != nil {
 				b.Fatal(err)
 			}
-			in, err := timingInput(g, 1)
+			in, err := bench.Input(g, 1)
 			if err != nil {
 				b.Fatal(err)
 			}
 			var first, later []float64
 			for b.Loop() {
 				start := time.Now()
-				exe, err := compileAt(b.Context(), g, engineOptions{backends.Options{Threads: 2}, "int"})
+				exe, err := bench.CompileInteger(b.Context(), g, backends.Options{Threads: 2})
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -87,17 +90,17 @@ func BenchmarkPlan(b *testing.B) {
 						b.Fatal(err)
 					}
 					if i == 0 {
-						first = append(first, milliseconds(time.Since(start)))
+						first = append(first, bench.Milliseconds(time.Since(start)))
 					} else {
-						later = append(later, milliseconds(time.Since(start)))
+						later = append(later, bench.Milliseconds(time.Since(start)))
 					}
 					start = time.Now()
 				}
 				exe.Close()
 			}
-			plan := median(first) - median(later)
+			plan := bench.Median(first) - bench.Median(later)
 			b.ReportMetric(plan, "plan-ms")
-			b.ReportMetric(plan/median(later), "inferences")
+			b.ReportMetric(plan/bench.Median(later), "inferences")
 		})
 	}
 }

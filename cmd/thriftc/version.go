@@ -3,14 +3,11 @@ package main
 import (
 	"fmt"
 	"runtime"
-	"runtime/debug"
-	"strings"
 
 	"github.com/spf13/cobra"
-)
 
-// version is the release; the build's own information adds the commit.
-const version = "0.1.0"
+	"github.com/thriftc/thriftc"
+)
 
 func newVersion() *cobra.Command {
 	var asJSON bool
@@ -26,7 +23,7 @@ func newVersion() *cobra.Command {
 				Go      string `json:"go"`
 				OS      string `json:"os"`
 				Arch    string `json:"arch"`
-			}{version, commit(), runtime.Version(), runtime.GOOS, runtime.GOARCH}
+			}{thriftc.Version, thriftc.Commit(), runtime.Version(), runtime.GOOS, runtime.GOARCH}
 			if asJSON {
 				return writeJSON(c.OutOrStdout(), v)
 			}
@@ -36,22 +33,4 @@ func newVersion() *cobra.Command {
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
-}
-
-// build tells builds apart whose numbers may differ.
-func build() string {
-	return strings.TrimSpace(version + " " + commit() + " " + runtime.GOARCH)
-}
-
-func commit() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value
-		}
-	}
-	return ""
 }

@@ -1,4 +1,4 @@
-package main
+package thriftc
 
 import (
 	"errors"
@@ -6,32 +6,31 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/spf13/cobra"
-
 	"github.com/thriftc/thriftc/internal/dataset"
 	"github.com/thriftc/thriftc/internal/train"
 	"github.com/thriftc/thriftc/passes"
 )
 
 // checkTraining reports flags about training that do not fit the passes.
-func checkTraining(c *cobra.Command, o *compressOptions, steps []passes.Step) []error {
+func (o *CompressOptions) checkTraining(steps []passes.Step) []error {
 	var errs []error
 	i := slices.IndexFunc(steps, func(s passes.Step) bool { return s.Info.Kind == passes.Training })
 	switch {
-	case i >= 0 && o.trainData == "":
+	case i >= 0 && o.TrainData == "":
 		errs = append(errs, fmt.Errorf("%s trains the model; give --train-data", steps[i].Info.Name))
-	case i < 0 && o.trainData != "":
+	case i < 0 && o.TrainData != "":
 		errs = append(errs, errors.New("--train-data: no pass of the pipeline trains; --data calibrates"))
-	case o.trainData != "" && o.data != "":
+	case o.TrainData != "" && o.Data != "":
 		errs = append(errs, errors.New("--data and --train-data exclude each other: training data also calibrates, and a part of it is held out to choose by"))
 	}
-	for _, name := range []string{"time-budget", "resume"} {
-		if i < 0 && c.Flags().Changed(name) {
-			errs = append(errs, fmt.Errorf("--%s: no pass of the pipeline trains", name))
-		}
+	if i < 0 && o.TimeBudget != 0 {
+		errs = append(errs, errors.New("--time-budget: no pass of the pipeline trains"))
 	}
-	if o.timeBudget < 0 {
-		errs = append(errs, fmt.Errorf("--time-budget %v is no length of time", o.timeBudget))
+	if i < 0 && o.Resume {
+		errs = append(errs, errors.New("--resume: no pass of the pipeline trains"))
+	}
+	if o.TimeBudget < 0 {
+		errs = append(errs, fmt.Errorf("--time-budget %v is no length of time", o.TimeBudget))
 	}
 	return errs
 }
@@ -47,13 +46,13 @@ func tuneRecipe(dataFile string) train.Recipe {
 }
 
 // handTrainer gives the passes what training needs.
-func handTrainer(pc *passes.Context, rec *recipe, data runData, o *compressOptions, found *search) {
+func (o *CompressOptions) handTrainer(pc *passes.Context, rec *recipe, data runData, found *search) {
 	pc.Trainer = &train.Trainer{
-		Engine: pc.Engine, Threads: o.threads, Seed: rec.Seed, Recipe: *rec.Train, Data: data.train, Val: data.tune,
-		Dir: filepath.Join(o.output, checkpointsDir), Resume: o.resume, Build: build(), Log: found.log, Progress: pc.Progress,
+		Engine: pc.Engine, Threads: o.Threads, Seed: rec.Seed, Recipe: *rec.Train, Data: data.train, Val: data.tune,
+		Dir: filepath.Join(o.Output, checkpointsDir), Resume: o.Resume, Build: build(), Log: found.log, Progress: pc.Progress,
 	}
 	pc.Offer = found.offer
-	if o.timeBudget > 0 {
-		pc.Until = found.start.Add(o.timeBudget)
+	if o.TimeBudget > 0 {
+		pc.Until = found.start.Add(o.TimeBudget)
 	}
 }

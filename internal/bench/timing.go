@@ -1,8 +1,11 @@
-package main
+// Package bench runs models on the engine: at a level of arithmetic, with a batch
+// size that they may not have been written for, and in turn against the clock.
+package bench
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -12,18 +15,18 @@ import (
 	"github.com/thriftc/thriftc/ir/tensor"
 )
 
-// timed is a model whose runs are timed.
-type timed struct {
-	exe  backends.Executable
-	in   []*tensor.Tensor
-	out  []*tensor.Tensor // set by measure
-	runs []float64        // milliseconds of each run
+// Timed is a model whose runs are timed.
+type Timed struct {
+	Exe  backends.Executable
+	In   []*tensor.Tensor
+	Runs []float64 // milliseconds of each run, set by Timing.Measure
+	out  []*tensor.Tensor
 }
 
-// timing says how long to measure.
-type timing struct {
-	runs  int           // most runs of each model; 0: as many as there is time for
-	limit time.Duration // for all models together, after which runs stop; 0: none
+// Timing says how long to measure.
+type Timing struct {
+	Runs  int           // most runs of each model; 0: as many as there is time for
+	Limit time.Duration // for all models together, after which runs stop; 0: none
 }
 
 const (
@@ -32,15 +35,15 @@ const (
 	blockTime  = 20 * time.Millisecond // how long a model runs before it is another's turn
 )
 
-// measure times models in turn, so that a machine that slows down or speeds up
+// Measure times models in turn, so that a machine that slows down or speeds up
 // does so for all of them. A turn is a block of runs, so that short runs find
 // the caches as they left them. progress is told which part of the work is done.
-func (t timing) measure(ctx context.Context, models []*timed, progress func(done float64)) error {
+func (t Timing) Measure(ctx context.Context, models []*Timed, progress func(done float64)) error {
 	block := make([]int, len(models))
 	for i, m := range models {
 		for range warmupRuns {
 			start := time.Now()
-			out, err := m.exe.Run(ctx, m.in)
+			out, err := m.Exe.Run(ctx, m.In)
 			if err != nil {
 				return err
 			}
@@ -50,15 +53,15 @@ func (t timing) measure(ctx context.Context, models []*timed, progress func(done
 	}
 	start := time.Now()
 	for {
-		least, part := len(models[0].runs), 0.0
+		least, part := len(models[0].Runs), 0.0
 		for _, m := range models[1:] {
-			least = min(least, len(m.runs))
+			least = min(least, len(m.Runs))
 		}
-		if t.runs > 0 {
-			part = float64(least) / float64(t.runs)
+		if t.Runs > 0 {
+			part = float64(least) / float64(t.Runs)
 		}
-		if t.limit > 0 && least >= leastRuns {
-			part = max(part, float64(time.Since(start))/float64(t.limit))
+		if t.Limit > 0 && least >= leastRuns {
+			part = max(part, float64(time.Since(start))/float64(t.Limit))
 		}
 		progress(min(part, 1))
 		if part >= 1 {
@@ -66,37 +69,40 @@ func (t timing) measure(ctx context.Context, models []*timed, progress func(done
 		}
 		for i, m := range models {
 			n := block[i]
-			if t.runs > 0 {
-				n = min(n, t.runs-len(m.runs))
+			if t.Runs > 0 {
+				n = min(n, t.Runs-len(m.Runs))
 			}
 			for range n {
 				start := time.Now()
-				if err := m.exe.RunInto(ctx, m.in, m.out); err != nil {
+				if err := m.Exe.RunInto(ctx, m.In, m.out); err != nil {
 					return err
 				}
-				m.runs = append(m.runs, milliseconds(time.Since(start)))
+				m.Runs = append(m.Runs, Milliseconds(time.Since(start)))
 			}
 		}
 	}
 }
 
-// median returns the median of x, which must not be empty.
-func median(x []float64) float64 {
+// Milliseconds returns d as a number of milliseconds.
+func Milliseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
+
+// Median returns the median of x, which must not be empty.
+func Median(x []float64) float64 {
 	x = slices.Sorted(slices.Values(x))
 	return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
 }
 
-// timingInput makes inputs for a graph whose input shapes are known: floats are
+// Input makes inputs for a graph whose input shapes are known: floats are
 // uniform in [0, 1), bytes and truth values any; wider integers, which
 // may be positions, are 0.
-func timingInput(g *ir.Graph, seed uint64) ([]*tensor.Tensor, error) {
+func Input(g *ir.Graph, seed uint64) ([]*tensor.Tensor, error) {
 	rnd := rand.New(rand.NewPCG(seed, 2))
 	var in []*tensor.Tensor
 	var errs []error
 	for _, v := range g.Inputs {
 		shape, ok := v.Type.Static()
 		if !ok {
-			errs = append(errs, usageError("input %q is %v: its shape is not known", v.Name, v.Type))
+			errs = append(errs, &SizeError{fmt.Errorf("input %q is %v: its shape is not known", v.Name, v.Type)})
 			continue
 		}
 		t, err := tensor.Alloc(v.Type.Elem, shape...)
@@ -122,4 +128,12 @@ func timingInput(g *ir.Graph, seed uint64) ([]*tensor.Tensor, error) {
 		in = append(in, t)
 	}
 	return in, errors.Join(errs...)
+}
+
+// BatchOf returns the number of samples of a batch.
+func BatchOf(in []*tensor.Tensor) int {
+	if len(in) > 0 && in[0].Rank() > 1 {
+		return max(in[0].Shape()[0], 1)
+	}
+	return 1
 }

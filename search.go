@@ -1,4 +1,4 @@
-package main
+package thriftc
 
 import (
 	"bytes"
@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/thriftc/thriftc/backends/onnx"
@@ -188,34 +187,4 @@ func (s *search) plot(base string) error {
 	return report.WritePlot(base,
 		panel("bytes", "constants at their widths in kB", 1e3, func(e journalEntry) int64 { return e.PackedBytes }),
 		panel("bit operations", "bit operations of an image in millions", 1e6, func(e journalEntry) int64 { return e.BOPs }))
-}
-
-// weighted are the layers with weights: convolutions and matrix products.
-func weighted(layers []report.Layer) []report.Layer {
-	return slices.DeleteFunc(slices.Clone(layers), func(l report.Layer) bool {
-		return l.WeightBits == 0 || l.MACs == 0 || l.Op == "BatchNormalization"
-	})
-}
-
-// plotBits draws the widths of the layers to base.svg and base.png.
-func plotBits(base string, layers []report.Layer) error {
-	p := report.Panel{YLabel: "bits", Curves: []report.Curve{{Name: "weights"}, {Name: "input activations"}}}
-	for _, l := range weighted(layers) {
-		p.Bars = append(p.Bars, l.Name)
-		p.Curves[0].Y = append(p.Curves[0].Y, float64(l.WeightBits))
-		p.Curves[1].Y = append(p.Curves[1].Y, float64(l.ActivationBits))
-	}
-	if len(p.Bars) == 0 {
-		return nil
-	}
-	return report.WritePlot(base, p)
-}
-
-// printBits prints the widths of the layers.
-func printBits(w io.Writer, layers []report.Layer) error {
-	t := &report.Table{Head: []string{"layer", "operator", "weights", "weight bits", "input bits"}}
-	for _, l := range weighted(layers) {
-		t.Add(l.Name, l.Op, report.Count(l.Parameters), strconv.Itoa(l.WeightBits), strconv.Itoa(l.ActivationBits))
-	}
-	return t.Write(w, isTerminal(w))
 }

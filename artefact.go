@@ -1,9 +1,9 @@
-package main
+package thriftc
 
 import (
 	"cmp"
+	"context"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -25,16 +25,16 @@ type artefact struct {
 // write writes model.onnx, compares it, as anybody would read it, with the model before, writes
 // the report and the recipe, and puts all files into place. bytesBefore is the size of the file before, 0 if
 // that was as large. extra is called when everything is measured, and may add files.
-func (a *artefact) write(before, after *ir.Graph, bytesBefore int64, extra func() error) error {
+func (a *artefact) write(ctx context.Context, before, after *ir.Graph, bytesBefore int64, extra func() error) error {
 	model := a.out.path("model.onnx")
 	if err := onnx.Write(model, after, a.format, onnxio.WriteOptions{Opset: a.opset}); err != nil {
 		return err
 	}
-	written, size, err := readModelSize(model, io.Discard)
+	written, err := Open(model)
 	if err != nil {
 		return fmt.Errorf("the written model cannot be read back: %w", err)
 	}
-	if err := a.measure(before, written, cmp.Or(bytesBefore, size), size); err != nil {
+	if err := a.measure(ctx, before, written.Graph, cmp.Or(bytesBefore, written.Bytes), written.Bytes); err != nil {
 		return err
 	}
 	if err := extra(); err != nil {

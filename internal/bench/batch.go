@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"errors"
@@ -13,11 +13,17 @@ import (
 	"github.com/thriftc/thriftc/ir/tensor"
 )
 
-// withBatch returns a copy of g for n samples at once, all dimensions of its
+// SizeError says why a model cannot be run with the sizes that were asked for.
+type SizeError struct{ Err error }
+
+func (e *SizeError) Error() string { return e.Err.Error() }
+func (e *SizeError) Unwrap() error { return e.Err }
+
+// WithBatch returns a copy of g for n samples at once, all dimensions of its
 // inputs known: a first dimension that is a symbol becomes n, other symbols
 // what dims says. A model that was written for a fixed batch is changed to
-// another where that is possible: see rebatch.
-func withBatch(g *ir.Graph, n int, dims map[string]int) (*ir.Graph, error) {
+// another where that is possible: see rebatch. Sizes that cannot be had are a *SizeError.
+func WithBatch(g *ir.Graph, n int, dims map[string]int) (*ir.Graph, error) {
 	fixed := 0 // the batch of a model that has a fixed one
 	bound := maps.Clone(dims)
 	if bound == nil {
@@ -27,7 +33,7 @@ func withBatch(g *ir.Graph, n int, dims map[string]int) (*ir.Graph, error) {
 	var unused = maps.Clone(dims)
 	for _, v := range g.Inputs {
 		if v.Type.Unranked {
-			errs = append(errs, usageError("input %q: the model does not say its rank", v.Name))
+			errs = append(errs, fmt.Errorf("input %q: the model does not say its rank", v.Name))
 			continue
 		}
 		for i, d := range v.Type.Dims {
@@ -39,27 +45,27 @@ func withBatch(g *ir.Graph, n int, dims map[string]int) (*ir.Graph, error) {
 					fixed = max(fixed, d.N)
 				}
 			case d.Sym == "":
-				errs = append(errs, usageError("input %q is %v: dimension %d has no name by which it could be set", v.Name, v.Type, i))
+				errs = append(errs, fmt.Errorf("input %q is %v: dimension %d has no name by which it could be set", v.Name, v.Type, i))
 			case given:
 			case i == 0:
 				bound[d.Sym] = n
 			case bound[d.Sym] == 0:
-				errs = append(errs, usageError("input %q is %v: say --dim %s=SIZE", v.Name, v.Type, d.Sym))
+				errs = append(errs, fmt.Errorf("input %q is %v: say --dim %s=SIZE", v.Name, v.Type, d.Sym))
 			}
 		}
 	}
 	for _, sym := range slices.Sorted(maps.Keys(unused)) {
-		errs = append(errs, usageError("--dim %s: no input has such a dimension", sym))
+		errs = append(errs, fmt.Errorf("--dim %s: no input has such a dimension", sym))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return nil, &exitError{exitUsage, err, "'thriftc inspect' shows the inputs"}
+		return nil, &SizeError{err}
 	}
 	out, err := ir.Bind(g, bound)
 	if err != nil || fixed == 0 || fixed == n || n == 1 {
 		return out, err
 	}
 	if out, err = rebatch(out, fixed, n); err != nil {
-		return nil, &exitError{exitUsage, fmt.Errorf("the model is written for batches of %d, and could not be changed to %d: %w", fixed, n, err), ""}
+		return nil, &SizeError{fmt.Errorf("the model is written for batches of %d, and could not be changed to %d: %w", fixed, n, err)}
 	}
 	return out, nil
 }
@@ -104,10 +110,10 @@ func rebatch(g *ir.Graph, from, to int) (*ir.Graph, error) {
 	return g, nil
 }
 
-// randomise replaces the floating-point weights of convolutions, matrix
+// Randomise replaces the floating-point weights of convolutions, matrix
 // products and batch normalisations, and constants that the graph fills with one
 // number, by random numbers of a size that keeps activations in range.
-func randomise(g *ir.Graph, seed uint64) (*ir.Graph, error) {
+func Randomise(g *ir.Graph, seed uint64) (*ir.Graph, error) {
 	g = g.Clone()
 	r := ir.NewRewriter(g)
 	rnd := rand.New(rand.NewPCG(seed, 1))

@@ -1,4 +1,4 @@
-package main
+package thriftc
 
 import (
 	"encoding/json"
@@ -15,7 +15,7 @@ import (
 
 // The schema and the struct name the same keys.
 func TestRecipeSchema(t *testing.T) {
-	data, err := os.ReadFile("../../docs/recipe.schema.json")
+	data, err := os.ReadFile("docs/recipe.schema.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -37,12 +37,12 @@ func (sleeper) Close() {}
 // Both models run as often as asked, in turn, and the first runs do not count.
 func TestMeasureInTurn(t *testing.T) {
 	var order []byte
-	models := []*timed{
-		{exe: sleeper{time: blockTime, log: func() { order = append(order, 'a') }}},
-		{exe: sleeper{time: blockTime * 2, log: func() { order = append(order, 'b') }}},
+	models := []*Timed{
+		{Exe: sleeper{time: blockTime, log: func() { order = append(order, 'a') }}},
+		{Exe: sleeper{time: blockTime * 2, log: func() { order = append(order, 'b') }}},
 	}
 	parts := []float64{}
-	err := timing{runs: 3}.measure(t.Context(), models, func(done float64) { parts = append(parts, done) })
+	err := Timing{Runs: 3}.Measure(t.Context(), models, func(done float64) { parts = append(parts, done) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,24 +53,24 @@ func TestMeasureInTurn(t *testing.T) {
 		t.Errorf("progress was %v", parts)
 	}
 	for i, m := range models {
-		if len(m.runs) != 3 || median(m.runs) < milliseconds(blockTime)*float64(i+1) {
-			t.Errorf("model %d: runs of %v ms", i, m.runs)
+		if len(m.Runs) != 3 || Median(m.Runs) < Milliseconds(blockTime)*float64(i+1) {
+			t.Errorf("model %d: runs of %v ms", i, m.Runs)
 		}
 	}
 }
 
 func TestMeasureStopsAtLimit(t *testing.T) {
-	m := &timed{exe: sleeper{time: time.Millisecond, log: func() {}}}
+	m := &Timed{Exe: sleeper{time: time.Millisecond, log: func() {}}}
 	start := time.Now()
-	if err := (timing{limit: 60 * time.Millisecond}).measure(t.Context(), []*timed{m}, func(float64) {}); err != nil {
+	if err := (Timing{Limit: 60 * time.Millisecond}).Measure(t.Context(), []*Timed{m}, func(float64) {}); err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(start); d < 60*time.Millisecond || d > 5*time.Second || len(m.runs) < 3 {
-		t.Errorf("took %v for %d runs", d, len(m.runs))
+	if d := time.Since(start); d < 60*time.Millisecond || d > 5*time.Second || len(m.Runs) < 3 {
+		t.Errorf("took %v for %d runs", d, len(m.Runs))
 	}
-	slow := &timed{exe: sleeper{time: 10 * time.Millisecond, log: func() {}}}
-	if err := (timing{limit: 1}).measure(t.Context(), []*timed{slow}, func(float64) {}); err != nil || len(slow.runs) < 3 {
-		t.Errorf("%d runs, at least 3 are promised (%v)", len(slow.runs), err)
+	slow := &Timed{Exe: sleeper{time: 10 * time.Millisecond, log: func() {}}}
+	if err := (Timing{Limit: 1}).Measure(t.Context(), []*Timed{slow}, func(float64) {}); err != nil || len(slow.Runs) < 3 {
+		t.Errorf("%d runs, at least 3 are promised (%v)", len(slow.Runs), err)
 	}
 }
 
@@ -79,7 +79,7 @@ func TestMedian(t *testing.T) {
 		x    []float64
 		want float64
 	}{{[]float64{3}, 3}, {[]float64{4, 1}, 2.5}, {[]float64{9, 1, 5}, 5}} {
-		if got := median(c.x); got != c.want {
+		if got := Median(c.x); got != c.want {
 			t.Errorf("median of %v is %v", c.x, got)
 		}
 	}
@@ -91,12 +91,12 @@ func TestTimingInput(t *testing.T) {
 	for _, e := range []tensor.Elem{tensor.F32, tensor.F16, tensor.U8, tensor.I8, tensor.Bool, tensor.I64} {
 		r.Input(e.String(), ir.TensorType(e, ir.Fixed(4), ir.Fixed(50)))
 	}
-	in, err := timingInput(g, 7)
+	in, err := Input(g, 7)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, _ := timingInput(g, 7)
-	other, _ := timingInput(g, 8)
+	again, _ := Input(g, 7)
+	other, _ := Input(g, 8)
 	for i, x := range in {
 		if !tensor.Equal(x, again[i]) {
 			t.Errorf("%v: not the same for the same seed", x.Elem())
@@ -120,7 +120,7 @@ func TestRebatch(t *testing.T) {
   %b = Reshape(%a, %s)
   output %b
 }`, ops.Table())
-	big, err := withBatch(g, 3, nil)
+	big, err := WithBatch(g, 3, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func TestRandomise(t *testing.T) {
   %b = BatchNormalization(%a, %v, %m, %m, %v)
   output %b
 }`, ops.Table())
-	one, err := randomise(g, 1)
+	one, err := Randomise(g, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,8 +173,8 @@ func TestRandomise(t *testing.T) {
 	if slices.Min(bn.ConstIn(4).Float32s()) <= 0 || bn.In[1] != bn.In[4] || bn.In[2] != bn.In[3] {
 		t.Error("variances must be positive, and what was one value must stay one")
 	}
-	same, _ := randomise(g, 1)
-	other, _ := randomise(g, 2)
+	same, _ := Randomise(g, 1)
+	other, _ := Randomise(g, 2)
 	if !slices.Equal(w, same.Nodes[0].ConstIn(1).Float32s()) || slices.Equal(w, other.Nodes[0].ConstIn(1).Float32s()) {
 		t.Error("weights must depend on the seed and on nothing else")
 	}

@@ -1,14 +1,10 @@
-package main
+package thriftc
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
 	"path/filepath"
-	"time"
-
-	"github.com/spf13/cobra"
 
 	"github.com/thriftc/thriftc/internal/atomicfile"
 	"github.com/thriftc/thriftc/internal/report"
@@ -17,16 +13,14 @@ import (
 
 // trainLog writes down what a training reports at the ends of epochs.
 type trainLog struct {
-	c       *cobra.Command
-	dir     string
-	log     *slog.Logger
-	clear   func()
-	asJSON  bool
-	points  []train.Point
-	printed int
+	dir    string
+	log    *slog.Logger
+	told   func(Epoch) // may be nil
+	points []train.Point
+	n      int // points that have been told
 }
 
-// point writes the log as it stands and prints what is new.
+// point writes the log as it stands and tells what is new.
 func (l *trainLog) point(_ string, curve []train.Point) {
 	l.points = curve
 	err := atomicfile.Write(filepath.Join(l.dir, "log.jsonl"), func(w io.Writer) error {
@@ -40,26 +34,12 @@ func (l *trainLog) point(_ string, curve []train.Point) {
 	if err != nil {
 		l.log.Warn("the log cannot be written: " + err.Error())
 	}
-	for _, p := range curve[min(l.printed, len(curve)):] {
-		out := l.c.OutOrStdout()
-		if l.asJSON || !isTerminal(out) {
-			if err := json.NewEncoder(out).Encode(p); err != nil {
-				l.log.Warn(err.Error())
-			}
-			continue
+	if l.told != nil {
+		for _, p := range curve[min(l.n, len(curve)):] {
+			l.told(Epoch(p))
 		}
-		l.clear()
-		fmt.Fprintf(out, "epoch %5.4g   loss %.4f   train %5.2f %%%s%s   rate %.4g   %v\n", p.Epoch, p.Loss, 100*p.Accuracy,
-			percent("held-out", p.Val), percent("eval", p.Eval), p.Rate, time.Duration(p.Seconds*float64(time.Second)).Round(time.Second))
 	}
-	l.printed = len(curve)
-}
-
-func percent(name string, x *float64) string {
-	if x == nil {
-		return ""
-	}
-	return fmt.Sprintf("   %s %5.2f %%", name, 100**x)
+	l.n = len(curve)
 }
 
 // plot draws the curves to base.svg and base.png.

@@ -1,4 +1,4 @@
-package main
+package thriftc
 
 import (
 	"math"
@@ -15,11 +15,11 @@ type outputTolerance struct {
 	quantised bool
 	step      float64 // one step of the output's own quantiser; 0 if it has none
 	logitStep float64 // one step of the quantiser before the softmax; 0 if there is no softmax
-	tol       tolerance
+	tol       Tolerance
 }
 
 // toleranceOf walks from an output back to the quantisers that decide it.
-func toleranceOf(v *ir.Value, tol tolerance) outputTolerance {
+func toleranceOf(v *ir.Value, tol Tolerance) outputTolerance {
 	o := outputTolerance{tol: tol}
 	softmax := false
 	for v != nil && v.Def != nil {
@@ -59,7 +59,7 @@ func (o outputTolerance) outside(got, want *tensor.Tensor, plain int) int {
 	x, y := got.Float64s(), want.Float64s()
 	n := 0
 	for i := range x {
-		allowed := o.tol.abs + o.tol.rel*math.Abs(y[i]) + o.step*(1+1e-6)
+		allowed := o.tol.Abs + o.tol.Rel*math.Abs(y[i]) + o.step*(1+1e-6)
 		if o.logitStep > 0 {
 			// Every logit may move by one step, so a probability by a factor of up to e^(2·step).
 			allowed += math.Abs(y[i]) * math.Expm1(2*o.logitStep)
