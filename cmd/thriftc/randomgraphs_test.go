@@ -103,7 +103,7 @@ func randomGraph(t *testing.T, server *ort.Server, seed uint64, dir string) erro
 	}
 	out := filepath.Join(dir, "out")
 	args := append([]string{"compress", float, "--data", calib, "-o", out}, strings.Fields(way)...)
-	if _, errs, code := thriftc(t, args...); code != 0 {
+	if _, errs, code := inProcess(t, args...); code != 0 {
 		return fmt.Errorf("compress %s: exit %d: %s", way, code, errs)
 	}
 	// Sums of floats in another order may round to another step of a quantiser, once
