@@ -189,7 +189,11 @@ func TestCases(t *testing.T) {
 				}
 			}
 			again := filepath.Join(t.TempDir(), "again.onnx")
-			if _, errs, code := inProcess(t, "opt", model, "--passes", "fold,dce", "-o", again); code != 0 {
+			format := "qdq"
+			if strings.HasPrefix(noORT[name], "operators") {
+				format = "qonnx"
+			}
+			if _, errs, code := inProcess(t, "opt", model, "--passes", "fold,dce", "--format", format, "-o", again); code != 0 {
 				t.Errorf("opt: exit %d: %s", code, errs)
 			} else if err := sameInORT(t, name, again, dir, want, 1e-5); err != nil {
 				t.Errorf("rewritten: %v", err)
@@ -240,7 +244,9 @@ func compressCase(t *testing.T, name, dir string, want map[string]*tensor.Tensor
 	} {
 		out := filepath.Join(t.TempDir(), "out")
 		args := append([]string{"compress", filepath.Join(dir, "model.onnx"), "-o", out}, c.flags...)
-		if _, errs, code := inProcess(t, args...); code != 0 {
+		if _, errs, code := inProcess(t, args...); code == exitUnsupported && strings.Contains(errs, "is quantised already") {
+			continue
+		} else if code != 0 {
 			t.Errorf("%s: exit %d: %s", c.what, code, errs)
 			continue
 		}

@@ -23,8 +23,8 @@ import (
 // The versions that can be read; see the ONNX versioning document for which
 // release brought which.
 const (
-	MinIR, MaxIR       = 3, 13
-	MinOpset, MaxOpset = 6, 27
+	MinIR, MaxIR       = 3, 14
+	MinOpset, MaxOpset = 6, 28
 )
 
 // maxFile is the largest model file: the limit of the protobuf format.

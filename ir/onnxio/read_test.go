@@ -240,6 +240,7 @@ func TestReadRefuses(t *testing.T) {
 		{name: "input without type", model: graph(`input { name: "x" }` + relu + y), want: `input "x": has no type`},
 		{name: "sequence input", model: graph(`input { name: "x" type { sequence_type { elem_type { } } } }` + relu + y), want: "type sequence of other than tensors is not supported", unsupported: true},
 		{name: "float8", model: graph(strings.Replace(x, "elem_type: 1", "elem_type: 17", 1) + relu + y), want: "type FLOAT8E4M3FN is not supported", unsupported: true},
+		{name: "float6", model: graph(strings.Replace(x, "elem_type: 1", "elem_type: 27", 1) + relu + y), want: "type FLOAT6E2M3 is not supported", unsupported: true},
 		{name: "no element type", model: graph(strings.Replace(x, "elem_type: 1", "elem_type: 77", 1) + relu + y), want: "77 is not an element type"},
 		{name: "cycle", model: graph(x + node("Add", "x b", "a") + node("Relu", "a", "b") + node("Relu", "b", "y") + y), want: "nodes in a cycle: %b, %a"},
 		{name: "negative dimension", model: graph(strings.Replace(x, "dim_value: 2", "dim_value: -7", 1) + relu + y), want: "dimension -7 is negative"},
@@ -278,5 +279,22 @@ func TestReadRefuses(t *testing.T) {
 				t.Errorf("%T, want *Unsupported: %v", err, c.unsupported)
 			}
 		})
+	}
+}
+
+// Nodes of QONNX whose domain is not imported, as tools leave them that rename domains,
+// and the versions that today's onnx package writes by default.
+func TestReadUnimported(t *testing.T) {
+	scalar := func(name, value string) string {
+		return fmt.Sprintf(`initializer { name: %q data_type: 1 float_data: %s }`, name, value)
+	}
+	quant := node("Quant", "x s z b", "y", `domain: "qonnx.custom_op.general"`, `attribute { name: "rounding_mode" type: STRING s: "ROUND_TO_ZERO" }`)
+	g, err := Decode(encodeText(t, `ir_version: 14 opset_import { version: 28 } opset_import { domain: "onnx.brevitas" version: 1 } graph { name: "g" `+
+		x+scalar("s", "1")+scalar("z", "0")+scalar("b", "4")+quant+y+` }`), "", ops.Table())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := g.Nodes[len(g.Nodes)-1]; n.Op.Name != "thriftc.Quant" || n.Str("rounding_mode") != "DOWN" {
+		t.Errorf("read as %s, rounding %s", n.Op.Name, n.Str("rounding_mode"))
 	}
 }

@@ -148,6 +148,21 @@ var _ = elementwise(ir.Op{
 	return wide(func(x float64) float64 { return float64(x * f32.Sigmoid64(float64(a*x))) })
 })
 
+var _ = define(ir.Op{
+	Name: "SwiGLU", Since: 28,
+	Doc: "Swish of A times B, as in gated linear units; read as Swish and Mul.",
+	In:  "A, B", Out: "Y",
+	Attrs: []ir.AttrSpec{floatAttr("alpha", 1, "α of Swish")},
+	Import: func(r *ir.Rewriter, n *ir.Node, _ int) error {
+		if err := wantLike(n, 0, 1); err != nil {
+			return err
+		}
+		e := expansion{r: r.Before(n), n: n}
+		gate := e.add("Swish", ir.MakeAttrs("alpha", n.Float("alpha")), n.In[0])
+		return e.become("Mul", nil, gate, n.In[1])
+	},
+})
+
 var _ = elementwise(ir.Op{
 	Name: "Mish", Since: 18, Doc: "x·tanh(ln(1 + eˣ)), computed in float64 and rounded once.",
 	Export: func(r *ir.Rewriter, n *ir.Node, opset int) error {

@@ -225,17 +225,14 @@ var (
 )
 
 var _ = define(ir.Op{
-	Name: "Mod", Since: 10,
+	Name: "Mod", Since: 28,
 	Doc: `The remainder of A/B, with broadcasting: with the sign of B, or with fmod = 1
-with the sign of A. Floating-point operands need fmod = 1, and the result is exact.`,
+with the sign of A. Floating-point operands with the sign of B came with opset 28. The result of fmod = 1 is exact.`,
 	In: "A, B", Out: "C",
 	Attrs: []ir.AttrSpec{{Name: "fmod", Kind: ir.IntAttr, Default: int64(0), Doc: "1: the remainder has the sign of A, as in C"}},
 	Grad:  gradMod,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		t, err := inferArith(n)
-		if err == nil && t.Elem.IsFloat() && n.Int("fmod") == 0 {
-			err = fmt.Errorf("A is %v, which needs fmod = 1", n.In[0].Type)
-		}
 		return []ir.Type{t}, err
 	},
 	Cost: perElement,
@@ -248,9 +245,13 @@ with the sign of A. Floating-point operands need fmod = 1, and the result is exa
 			return nil, errors.New("integer division by zero")
 		}
 		cSign := n.Int("fmod") != 0
+		mod := math.Mod
+		if !cSign {
+			mod = floorMod
+		}
 		return one(mapPairs(b[0], b[1], arithmetic{
-			f32: func(x, y float32) float32 { return float32(math.Mod(float64(x), float64(y))) },
-			f64: math.Mod,
+			f32: func(x, y float32) float32 { return float32(mod(float64(x), float64(y))) },
+			f64: mod,
 			i64: func(x, y int64) int64 {
 				m := x % y
 				if !cSign && m != 0 && (m < 0) != (y < 0) {
@@ -261,18 +262,38 @@ with the sign of A. Floating-point operands need fmod = 1, and the result is exa
 			u64: func(x, y uint64) uint64 { return x % y },
 		}))
 	},
+	Export: func(_ *ir.Rewriter, n *ir.Node, opset int) error {
+		if n.In[0].Type.Elem.IsFloat() && n.Int("fmod") == 0 {
+			return fmt.Errorf("fmod = 0 of %v needs opset 28", n.In[0].Type)
+		}
+		return nil
+	},
 })
 
+// floorMod returns x − ⌊x/y⌋·y with the sign of y, also for a result of 0.
+func floorMod(x, y float64) float64 {
+	m := math.Mod(x, y)
+	switch {
+	case m == 0:
+		return math.Copysign(0, y)
+	case (m < 0) != (y < 0):
+		return m + y
+	}
+	return m
+}
+
 var _ = define(ir.Op{
-	Name: "BitShift", Since: 11, Doc: "A shifted by B bits, with broadcasting; a shift by the width or more gives 0.",
+	Name: "BitShift", Since: 28,
+	Doc: "A shifted by B bits, with broadcasting; a shift by the width or more gives 0. Signed integers (opset 28) keep their sign when they go to the right, " +
+		"and a negative B is a shift by the width.",
 	In: "A, B", Out: "C",
 	Attrs: []ir.AttrSpec{{Name: "direction", Kind: ir.StringAttr, Required: true, Doc: "LEFT or RIGHT"}},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if d := n.Str("direction"); d != "LEFT" && d != "RIGHT" {
 			return nil, fmt.Errorf("direction is %q, expected LEFT or RIGHT", d)
 		}
-		if t := n.In[0].Type; !t.Elem.IsInt() || t.Elem.IsSigned() {
-			return nil, fmt.Errorf("A is %v, expected unsigned integers", t)
+		if t := n.In[0].Type; !t.Elem.IsInt() {
+			return nil, fmt.Errorf("A is %v, expected integers", t)
 		}
 		t, err := inferArith(n)
 		return []ir.Type{t}, err
@@ -283,11 +304,17 @@ var _ = define(ir.Op{
 		if err != nil {
 			return nil, err
 		}
-		shift := func(x, y uint64) uint64 { return x << y }
+		shift, signed := func(x, y uint64) uint64 { return x << y }, func(x, y int64) int64 { return x << uint64(y) }
 		if n.Str("direction") == "RIGHT" {
-			shift = func(x, y uint64) uint64 { return x >> y }
+			shift, signed = func(x, y uint64) uint64 { return x >> y }, func(x, y int64) int64 { return x >> uint64(y) }
 		}
-		return one(mapPairs(b[0], b[1], arithmetic{u64: shift}))
+		return one(mapPairs(b[0], b[1], arithmetic{u64: shift, i64: signed}))
+	},
+	Export: func(_ *ir.Rewriter, n *ir.Node, opset int) error {
+		if n.In[0].Type.Elem.IsSigned() {
+			return fmt.Errorf("a shift of %v needs opset 28", n.In[0].Type)
+		}
+		return nil
 	},
 })
 

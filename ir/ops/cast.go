@@ -1,6 +1,7 @@
 package ops
 
 import (
+	bits "encoding/binary"
 	"fmt"
 	"math"
 
@@ -53,6 +54,37 @@ var _ = define(ir.Op{
 		r.SetInputs(n, n.In[0])
 		r.SetAttr(n, "to", e.ONNXType())
 		return nil
+	},
+})
+
+var _ = define(ir.Op{
+	Name:  "BitCast",
+	Doc:   "Takes the bits of every element for those of another type of the same width.",
+	Since: 26,
+	In:    "input", Out: "output",
+	Attrs:  []ir.AttrSpec{{Name: "to", Kind: ir.IntAttr, Required: true, Doc: "the element type, as numbered by ONNX's TensorProto.DataType"}},
+	NoGrad: "bits are no numbers",
+	Infer: func(n *ir.Node) ([]ir.Type, error) {
+		in, to := n.In[0].Type, tensor.FromONNXType(n.Int("to"))
+		if to == tensor.Invalid || in.Elem == tensor.String || to == tensor.String || in.Elem.Bits() != to.Bits() {
+			return nil, fmt.Errorf("the bits of %v cannot be those of %v", in, to)
+		}
+		return types(in.WithElem(to))
+	},
+	Eval: func(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
+		x, to := in[0], tensor.FromONNXType(n.Int("to"))
+		if x.Elem().IsInt() && to.IsInt() { // containers of narrow integers are wider than they
+			return one(cast(x, to))
+		}
+		y, err := tensor.Alloc(to, x.Shape()...)
+		if err != nil {
+			return nil, err
+		}
+		data, err := bits.Append(nil, bits.LittleEndian, x.Container())
+		if err == nil {
+			_, err = bits.Decode(data, bits.LittleEndian, y.Container())
+		}
+		return one(y, err)
 	},
 })
 

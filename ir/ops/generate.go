@@ -275,17 +275,27 @@ func sat(x, y int64) int64 {
 	return x + max(-far, min(y, far))
 }
 
-var _ = define(ir.Op{
-	Name:  "CumSum",
-	Doc:   "Running sums along an axis, added one after the other; f16 and bf16 are added in f32.",
-	Since: 11,
-	In:    "x, axis", Out: "y",
-	Attrs: []ir.AttrSpec{
-		{Name: "exclusive", Kind: ir.IntAttr, Default: int64(0), Doc: "1: the sum ends before the element, so that the first is 0"},
-		{Name: "reverse", Kind: ir.IntAttr, Default: int64(0), Doc: "1: from the end"},
-	},
+var _ = define(cumulative(ir.Op{
+	Name: "CumSum", Since: 11,
+	Doc:  "Running sums along an axis, added one after the other; f16 and bf16 are added in f32.",
 	Grad: gradCumSum,
-	Infer: func(n *ir.Node) ([]ir.Type, error) {
+}, runningSum))
+
+var _ = define(cumulative(ir.Op{
+	Name: "CumProd", Since: 26,
+	Doc:    "Running products along an axis, multiplied one after the other; f16 and bf16 are multiplied in f32.",
+	NoGrad: "it is met in shape arithmetic only",
+}, runningProduct))
+
+// cumulative completes the declaration of an operator that runs along an axis.
+func cumulative(o ir.Op, run func(x *tensor.Tensor, axis int, exclusive, reverse bool) *tensor.Tensor) ir.Op {
+	o.In, o.Out = "x, axis", "y"
+	o.Attrs = []ir.AttrSpec{
+		{Name: "exclusive", Kind: ir.IntAttr, Default: int64(0), Doc: "1: ends before the element, so that the first is what nothing gives"},
+		{Name: "reverse", Kind: ir.IntAttr, Default: int64(0), Doc: "1: from the end"},
+	}
+	o.Cost = func(n *ir.Node) ir.Cost { return ir.Cost{Adds: elemCount(n.In[0].Type)} }
+	o.Infer = func(n *ir.Node) ([]ir.Type, error) {
 		if err := wantNumbers(n, 0); err != nil {
 			return nil, err
 		}
@@ -299,8 +309,8 @@ var _ = define(ir.Op{
 			}
 		}
 		return sameType(n)
-	},
-	Eval: func(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
+	}
+	o.Eval = func(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 		if in[1].Len() != 1 {
 			return nil, fmt.Errorf("axis is %v, expected one element", ir.TypeOf(in[1]))
 		}
@@ -309,24 +319,41 @@ var _ = define(ir.Op{
 		if err != nil {
 			return nil, err
 		}
-		ex, rev := n.Int("exclusive") != 0, n.Int("reverse") != 0
-		switch e := x.Elem(); {
-		case e == tensor.F64:
-			return results(tensor.Of(cumSum(x.Float64s(), x.Shape(), axis, ex, rev), x.Shape()...))
-		case e.IsFloat():
-			return results(tensor.FromFloat32s(e, cumSum(x.Float32s(), x.Shape(), axis, ex, rev), x.Shape()...))
-		}
-		return results(fromNumbers(x.Elem(), cumSum(x.Int64s(), x.Shape(), axis, ex, rev), x.Shape()...))
-	},
-	Cost: func(n *ir.Node) ir.Cost { return ir.Cost{Adds: elemCount(n.In[0].Type)} },
-})
+		return results(run(x, axis, n.Int("exclusive") != 0, n.Int("reverse") != 0))
+	}
+	return o
+}
 
-func cumSum[T float32 | float64 | int64](x []T, shape []int, axis int, exclusive, reverse bool) []T {
+func runningSum(x *tensor.Tensor, axis int, exclusive, reverse bool) *tensor.Tensor {
+	switch e := x.Elem(); {
+	case e == tensor.F64:
+		return tensor.Of(running(x.Float64s(), x.Shape(), axis, exclusive, reverse, 0, add[float64]), x.Shape()...)
+	case e.IsFloat():
+		return tensor.FromFloat32s(e, running(x.Float32s(), x.Shape(), axis, exclusive, reverse, 0, add[float32]), x.Shape()...)
+	}
+	return fromNumbers(x.Elem(), running(x.Int64s(), x.Shape(), axis, exclusive, reverse, 0, add[int64]), x.Shape()...)
+}
+
+func runningProduct(x *tensor.Tensor, axis int, exclusive, reverse bool) *tensor.Tensor {
+	switch e := x.Elem(); {
+	case e == tensor.F64:
+		return tensor.Of(running(x.Float64s(), x.Shape(), axis, exclusive, reverse, 1, multiply[float64]), x.Shape()...)
+	case e.IsFloat():
+		return tensor.FromFloat32s(e, running(x.Float32s(), x.Shape(), axis, exclusive, reverse, 1, multiply[float32]), x.Shape()...)
+	}
+	return fromNumbers(x.Elem(), running(x.Int64s(), x.Shape(), axis, exclusive, reverse, 1, multiply[int64]), x.Shape()...)
+}
+
+func add[T float32 | float64 | int64](a, b T) T      { return a + b }
+func multiply[T float32 | float64 | int64](a, b T) T { return a * b }
+
+// running applies op to the elements along an axis one after the other, from start on.
+func running[T float32 | float64 | int64](x []T, shape []int, axis int, exclusive, reverse bool, start T, op func(a, b T) T) []T {
 	out := make([]T, len(x))
 	outer, size, inner := splitAt(shape, axis)
 	for o := range outer {
 		for i := range inner {
-			sum := T(0)
+			sum := start
 			for j := range size {
 				if reverse {
 					j = size - 1 - j
@@ -335,7 +362,7 @@ func cumSum[T float32 | float64 | int64](x []T, shape []int, axis int, exclusive
 				if exclusive {
 					out[at] = sum
 				}
-				if sum += x[at]; !exclusive {
+				if sum = op(sum, x[at]); !exclusive {
 					out[at] = sum
 				}
 			}

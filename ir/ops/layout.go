@@ -554,12 +554,20 @@ var _ = define(ir.Op{
 var _ = define(ir.Op{
 	Name:      "SpaceToDepth",
 	PerSample: true,
-	Doc:       "Moves blocks of space into channels: [N, C, H, W] becomes [N, b·b·C, H/b, W/b].",
-	Since:     1,
-	In:        "input", Out: "output", Elements: ir.Moved,
-	Attrs: []ir.AttrSpec{{Name: "blocksize", Kind: ir.IntAttr, Required: true, Doc: "b, from 1 to 65536"}},
-	Grad:  gradMoved,
+	Doc: "Moves blocks of space into channels: [N, C, H, W] becomes [N, b·b·C, H/b, W/b], ordered by the place in the block first (DCR) " +
+		"or by the channel first (CRD, since opset 28).",
+	Since: 28,
+	In:    "input", Out: "output", Elements: ir.Moved,
+	Attrs: []ir.AttrSpec{
+		{Name: "blocksize", Kind: ir.IntAttr, Required: true, Doc: "b, from 1 to 65536"},
+		{Name: "mode", Kind: ir.StringAttr, Default: "DCR", Doc: "DCR or CRD"},
+	},
+	Export: exportSpaceToDepth,
+	Grad:   gradMoved,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
+		if m := n.Str("mode"); m != "DCR" && m != "CRD" {
+			return nil, fmt.Errorf("mode is %q, expected DCR or CRD", m)
+		}
 		return inferBlocks(n, func(c, h, w, b ir.Dim) ([3]ir.Dim, bool) {
 			qh, ok1 := volumeOf([]ir.Dim{h}).over(volumeOf([]ir.Dim{b}))
 			qw, ok2 := volumeOf([]ir.Dim{w}).over(volumeOf([]ir.Dim{b}))
@@ -571,13 +579,37 @@ var _ = define(ir.Op{
 		if len(s) != 4 || b < 1 || s[2]%b != 0 || s[3]%b != 0 {
 			return nil, fmt.Errorf("%v has no blocks of %d", ir.TypeOf(in[0]), b)
 		}
-		t, err := transpose(in[0].Reshape(s[0], s[1], s[2]/b, b, s[3]/b, b), []int{0, 3, 5, 1, 2, 4})
+		order := []int{0, 3, 5, 1, 2, 4}
+		if n.Str("mode") == "CRD" {
+			order = []int{0, 1, 3, 5, 2, 4}
+		}
+		t, err := transpose(in[0].Reshape(s[0], s[1], s[2]/b, b, s[3]/b, b), order)
 		if err != nil {
 			return nil, err
 		}
 		return results(t.Reshape(s[0], b*b*s[1], s[2]/b, s[3]/b))
 	},
 })
+
+// exportSpaceToDepth says the order CRD, which came with opset 28, by a Transpose of the channels.
+func exportSpaceToDepth(r *ir.Rewriter, n *ir.Node, opset int) error {
+	crd := n.Str("mode") == "CRD"
+	r.DeleteAttr(n, "mode")
+	if !crd {
+		return nil
+	}
+	b, c := n.Int("blocksize"), n.In[0].Type
+	s := n.Out[0].Type
+	if c.Unranked || !c.Dims[1].Known() || !s.Dims[2].Known() || !s.Dims[3].Known() {
+		return fmt.Errorf("mode CRD of %v needs opset 28, or known dimensions", c)
+	}
+	e := expansion{r: r.Before(n), n: n}
+	k, h, w := int64(c.Dims[1].N), int64(s.Dims[2].N), int64(s.Dims[3].N)
+	x := e.add("SpaceToDepth", ir.MakeAttrs("blocksize", b), n.In[0])
+	x = e.add("Reshape", nil, x, e.ints(-1, int64(b*b), k, h*w))
+	x = e.add("Transpose", ir.MakeAttrs("perm", []int{0, 2, 1, 3}), x)
+	return e.become("Reshape", nil, x, e.ints(-1, int64(b*b)*k, h, w))
+}
 
 // inferBlocks is the shape rule of DepthToSpace and SpaceToDepth; to says what
 // channels, height and width become, and whether they can.

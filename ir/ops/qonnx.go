@@ -57,8 +57,11 @@ func importQuant(r *ir.Rewriter, n *ir.Node, _ int) error {
 		return fail("zeropt is computed, expected a constant")
 	}
 	mode := strings.ToUpper(n.Str("rounding_mode"))
-	if mode == "HALF_EVEN" {
+	switch mode {
+	case "HALF_EVEN":
 		mode = "ROUND"
+	case "ROUND_TO_ZERO": // Brevitas writes it, QONNX itself does not know it
+		mode = "DOWN"
 	}
 	if roundings[mode] == nil {
 		return fail("rounding_mode is %q", n.Str("rounding_mode"))
