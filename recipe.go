@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"reflect"
 	"regexp"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc/internal/regular"
 	"github.com/thriftc/thriftc/internal/train"
 )
 
@@ -32,10 +32,13 @@ type recipe struct {
 
 const recipeVersion = 1
 
+// maxRecipe bounds a recipe, in bytes.
+const maxRecipe = 1 << 20
+
 // readRecipe reads and checks a recipe; errors name the file and the line.
 // What its train part leaves out is as in base.
 func readRecipe(path string, base train.Recipe) (*recipe, error) {
-	data, err := os.ReadFile(path)
+	data, err := regular.Read(path, maxRecipe)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +50,6 @@ func readRecipe(path string, base train.Recipe) (*recipe, error) {
 }
 
 func parseRecipe(data []byte, base train.Recipe) (*recipe, error) {
-	const maxRecipe = 1 << 20
 	if len(data) > maxRecipe {
 		return nil, fmt.Errorf("a recipe of %d bytes is too large", len(data))
 	}

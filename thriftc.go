@@ -14,7 +14,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -24,6 +23,7 @@ import (
 	"github.com/thriftc/thriftc/backends"
 	"github.com/thriftc/thriftc/internal/bench"
 	"github.com/thriftc/thriftc/internal/dataset"
+	"github.com/thriftc/thriftc/internal/regular"
 	"github.com/thriftc/thriftc/ir"
 	"github.com/thriftc/thriftc/ir/onnxio"
 	"github.com/thriftc/thriftc/ir/ops"
@@ -58,6 +58,9 @@ type Model struct {
 	Notes []onnxio.Problem // what the reader ignored or repaired
 }
 
+// maxText bounds a .tir file, in bytes.
+const maxText = 2 << 30
+
 // Open reads a model: an .onnx file, or a .tir file, the text form of a graph.
 // With an error the model has its File and Notes only.
 func Open(file string) (*Model, error) {
@@ -66,7 +69,7 @@ func Open(file string) (*Model, error) {
 	switch filepath.Ext(file) {
 	case ".tir":
 		var src []byte
-		if src, err = os.ReadFile(file); err == nil {
+		if src, err = regular.Read(file, maxText); err == nil {
 			m.Graph, err = ir.Parse(file, string(src), ops.Table())
 		}
 	case ".onnx":

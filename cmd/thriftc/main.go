@@ -65,7 +65,7 @@ func printError(w io.Writer, err error) {
 		fmt.Fprintln(w, "thriftc: cancelled")
 		return
 	}
-	fmt.Fprintln(w, "thriftc: error:", strings.TrimRight(strings.ReplaceAll(err.Error(), "\n", "\n  "), "\n "))
+	fmt.Fprintln(w, "thriftc: error:", strings.TrimRight(strings.ReplaceAll(readable(err.Error()), "\n", "\n  "), "\n "))
 	var e *thriftc.Error
 	if errors.As(err, &e) && e.Hint != "" {
 		fmt.Fprintln(w, "thriftc: hint:", e.Hint)

@@ -31,7 +31,7 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelWarn {
 		msg = "warning: " + msg
 	}
-	_, err := fmt.Fprintln(h.w, "thriftc:", msg)
+	_, err := fmt.Fprintln(h.w, "thriftc:", readable(msg))
 	return err
 }
 

@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 
 	"github.com/thriftc/thriftc/internal/atomicfile"
+	"github.com/thriftc/thriftc/internal/regular"
 	"github.com/thriftc/thriftc/passes"
 )
 
@@ -102,12 +102,7 @@ const maxReport = 256 << 20
 
 // Read reads a report.json of this schema.
 func Read(file string) (*Report, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxReport))
+	data, err := regular.Read(file, maxReport)
 	if err != nil {
 		return nil, err
 	}
