@@ -5,7 +5,7 @@ SHELL       := bash
 GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test check golden generate conformance cases mutants random-graphs fuzz arm64 bench bench-ptq bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort module clean
+.PHONY: build test check golden generate schemas conformance cases mutants random-graphs fuzz arm64 bench bench-ptq bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort module clean
 
 build: ## build the one static binary, bin/thriftc
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/thriftc ./cmd/thriftc
@@ -27,6 +27,12 @@ golden: ## rewrite the golden files of the pass tests; read the diff afterwards
 
 generate: ## regenerate protobuf code and assembly
 	$(GO) generate ./...
+
+PYTHON ?= python3
+schemas: ## the table of every version of every ONNX operator, from the onnx package of PYTHON
+	@$(PYTHON) -c 'import onnx' || { echo "*** the onnx package is not installed: pip install onnx==1.23.2, or give PYTHON=… ***" >&2; exit 1; }
+	$(PYTHON) internal/onnxschema/schemas.py > internal/onnxschema/schemas.tmp
+	mv internal/onnxschema/schemas.tmp internal/onnxschema/schemas.txt
 
 FUZZTIME ?= 10s
 fuzz: ## every fuzz target for FUZZTIME each

@@ -1,7 +1,6 @@
 package onnx
 
 import (
-	"cmp"
 	"context"
 	"errors"
 
@@ -31,28 +30,34 @@ func OpsetFor(g *ir.Graph, f Format) int {
 	return opset
 }
 
-// Write lowers g to a dialect and writes it as onnxio.Write does; opset 0
-// means that of OpsetFor. The error is an *onnxio.Unsupported when the dialect
-// cannot say the graph.
+// Write lowers g to a dialect and writes it as onnxio.Write does. Opset 0 means that of
+// OpsetFor, or the first later one in which the dialect can say the graph. The error is an
+// *onnxio.Unsupported when it cannot.
 func Write(path string, g *ir.Graph, f Format, o onnxio.WriteOptions) error {
-	c, o, err := lowered(g, f, o)
-	if err != nil {
-		return err
-	}
-	return onnxio.Write(path, c, o)
+	return lowered(g, f, o, func(c *ir.Graph, o onnxio.WriteOptions) error { return onnxio.Write(path, c, o) })
 }
 
-func lowered(g *ir.Graph, f Format, o onnxio.WriteOptions) (*ir.Graph, onnxio.WriteOptions, error) {
-	o.Opset = cmp.Or(o.Opset, OpsetFor(g, f))
-	c, problems := Lower(g, f, o.Opset)
-	if problems == nil {
-		return c, o, nil
+// lowered calls write with g in a dialect, and with later opsets while that cannot be said
+// and the caller has not asked for one.
+func lowered(g *ir.Graph, f Format, o onnxio.WriteOptions, write func(*ir.Graph, onnxio.WriteOptions) error) error {
+	first, last := o.Opset, o.Opset
+	if o.Opset == 0 {
+		first, last = OpsetFor(g, f), onnxio.MaxWriteOpset
 	}
-	u := &onnxio.Unsupported{}
-	for _, p := range problems {
-		u.Problems = append(u.Problems, onnxio.Problem(p))
+	for o.Opset = first; ; o.Opset++ {
+		c, problems := Lower(g, f, o.Opset)
+		u := &onnxio.Unsupported{}
+		for _, p := range problems {
+			u.Problems = append(u.Problems, onnxio.Problem(p))
+		}
+		err := error(u)
+		if problems == nil {
+			err = write(c, o)
+		}
+		if err == nil || o.Opset == last || !errors.As(err, &u) {
+			return err
+		}
 	}
-	return nil, o, u
 }
 
 // Emitter writes one file, model.onnx, in a dialect. It has no use for a target.
@@ -64,12 +69,12 @@ type Emitter struct {
 var _ backends.Emitter = Emitter{}
 
 // encode returns the file's bytes.
-func (e Emitter) encode(g *ir.Graph) ([]byte, error) {
-	c, o, err := lowered(g, e.Format, e.Options)
-	if err != nil {
-		return nil, err
-	}
-	return onnxio.Encode(c, o)
+func (e Emitter) encode(g *ir.Graph) (data []byte, err error) {
+	err = lowered(g, e.Format, e.Options, func(c *ir.Graph, o onnxio.WriteOptions) (err error) {
+		data, err = onnxio.Encode(c, o)
+		return err
+	})
+	return data, err
 }
 
 // Check lists every reason why Emit would fail.

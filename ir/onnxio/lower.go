@@ -1,7 +1,6 @@
 package onnxio
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,28 +17,15 @@ type lowered struct {
 	widths map[string]tensor.Elem // true types of constants that had to be widened
 }
 
-// lower rewrites a copy of g in the forms of an opset. Without a wish it takes
-// the first opset from the default on in which that succeeds.
-func lower(g *ir.Graph, opset int) (*lowered, int, error) {
-	if opset != 0 {
-		if opset < MinWriteOpset || opset > MaxWriteOpset {
-			return nil, 0, fmt.Errorf("opset %d cannot be written (%d to %d can)", opset, MinWriteOpset, MaxWriteOpset)
-		}
-		l, err := lowerTo(g, opset, opset)
-		return l, opset, err
+// opsets returns the first and last opset to try for a wish, 0 being none.
+func opsets(wish int) (first, last int, err error) {
+	switch {
+	case wish == 0:
+		return DefaultOpset, MaxWriteOpset, nil
+	case wish < MinWriteOpset || wish > MaxWriteOpset:
+		return 0, 0, fmt.Errorf("opset %d cannot be written (%d to %d can)", wish, MinWriteOpset, MaxWriteOpset)
 	}
-	var first error
-	for opset := DefaultOpset; opset <= MaxWriteOpset; opset++ {
-		l, err := lowerTo(g, opset, MaxWriteOpset)
-		var u *Unsupported
-		if err == nil || !errors.As(err, &u) {
-			return l, opset, err
-		}
-		if first == nil {
-			first = err
-		}
-	}
-	return nil, 0, first
+	return wish, wish, nil
 }
 
 // lowerTo rewrites a copy of g for an opset; best is the opset up to which the
@@ -61,6 +47,9 @@ func lowerTo(g *ir.Graph, opset, best int) (*lowered, error) {
 		}
 	}
 	export(l.g, opset, u)
+	if len(u.Problems) == 0 {
+		conform(l.g, opset, u)
+	}
 	if len(u.Problems) > 0 {
 		return nil, u
 	}

@@ -87,17 +87,36 @@ func marshal(m proto.Message) ([]byte, error) {
 	return proto.MarshalOptions{Deterministic: true}.Marshal(m)
 }
 
-// encode returns the model and the parts of its external file.
+// encode returns the model and the parts of its external file. Without a wish the opset is
+// the first one from the default on in which the model can be said.
 func encode(g *ir.Graph, o WriteOptions, location string) (*onnxpb.ModelProto, [][]byte, error) {
-	low, opset, err := lower(g, o.Opset)
+	first, last, err := opsets(o.Opset)
 	if err != nil {
 		return nil, nil, err
 	}
+	for opset := first; ; opset++ {
+		m, external, err := encodeAt(g, o, opset, last, location)
+		var u *Unsupported
+		if err == nil || opset == last || !errors.As(err, &u) {
+			return m, external, err
+		}
+	}
+}
+
+// encodeAt encodes g at an opset; last is that up to which the caller would go.
+func encodeAt(g *ir.Graph, o WriteOptions, opset, last int, location string) (*onnxpb.ModelProto, [][]byte, error) {
 	version := cmp.Or(o.IRVersion, irVersions[opset])
 	if version < 4 || version > MaxIR {
 		return nil, nil, fmt.Errorf("IR version %d cannot be written (4 to %d can)", version, MaxIR)
 	}
-	w := &writer{domains: map[string]bool{"": true}, threshold: o.ExternalThreshold, location: location, types: moreThanInferred(g), widths: low.widths, merged: map[*ir.Value]string{}}
+	low, err := lowerTo(g, opset, last)
+	if err != nil {
+		return nil, nil, err
+	}
+	w := &writer{
+		domains: map[string]bool{"": true}, threshold: o.ExternalThreshold, location: location, types: moreThanInferred(g),
+		names: uniqueNames(low.g), widths: low.widths, merged: map[*ir.Value]string{},
+	}
 	p, err := w.graph(low.g)
 	if err != nil {
 		return nil, nil, err
@@ -111,7 +130,32 @@ func encode(g *ir.Graph, o WriteOptions, location string) (*onnxpb.ModelProto, [
 		m.OpsetImport = append(m.OpsetImport, &onnxpb.OperatorSetIdProto{Domain: proto.String(d), Version: proto.Int64(v)})
 	}
 	setMeta(m, g.Meta)
+	if problems := verify(m); len(problems) > 0 {
+		return nil, nil, &Unsupported{problems}
+	}
 	return m, w.external, nil
+}
+
+// uniqueNames returns the names of a model's nodes, those of subgraphs too. A name that
+// stands again gets a number: readers refuse two nodes of one name.
+func uniqueNames(g *ir.Graph) map[*ir.Node]string {
+	taken := map[string]bool{}
+	g.Walk(func(n *ir.Node) { taken[n.Name] = true })
+	names := map[*ir.Node]string{}
+	used := map[string]bool{"": true}
+	next := map[string]int{}
+	g.Walk(func(n *ir.Node) {
+		name := n.Name
+		for n.Name != "" && used[name] {
+			next[n.Name]++
+			if s := n.Name + "_" + strconv.Itoa(next[n.Name]); !taken[s] {
+				name = s
+			}
+		}
+		used[name], taken[name] = true, true
+		names[n] = name
+	})
+	return names
 }
 
 // setMeta is the inverse of metaOf.
@@ -161,7 +205,8 @@ func moreThanInferred(g *ir.Graph) map[string]ir.Type {
 
 type writer struct {
 	domains   map[string]bool
-	types     map[string]ir.Type     // of values, where inference does not find them
+	types     map[string]ir.Type // of values, where inference does not find them
+	names     map[*ir.Node]string
 	widths    map[string]tensor.Elem // true element types of widened constants
 	merged    map[*ir.Value]string   // constants left out, and the name under which an equal one stands
 	threshold int
@@ -224,7 +269,12 @@ func (w *writer) graph(g *ir.Graph) (*onnxpb.GraphProto, error) {
 	return p, nil
 }
 
+// valueInfo declares a value. What a branch returns that is never taken may have no type
+// that could be inferred; subgraphs need none.
 func valueInfo(v *ir.Value, t ir.Type) (*onnxpb.ValueInfoProto, error) {
+	if g := v.Graph(); t.Elem == tensor.Invalid && g != g.Root() {
+		return &onnxpb.ValueInfoProto{Name: proto.String(v.Name)}, nil
+	}
 	tp, err := typeProto(t)
 	if err != nil {
 		return nil, fmt.Errorf("%%%s: %w", v.Name, err)
@@ -322,8 +372,8 @@ func (w *writer) node(n *ir.Node) (*onnxpb.NodeProto, error) {
 		p.Domain = proto.String(d)
 		w.domains[d] = true
 	}
-	if n.Name != "" {
-		p.Name = proto.String(n.Name)
+	if name := w.names[n]; name != "" {
+		p.Name = proto.String(name)
 	}
 	if n.Doc != "" {
 		p.DocString = proto.String(n.Doc)

@@ -101,24 +101,30 @@ var _ = define(ir.Op{
 		return results(tensor.Of(out, len(out)))
 	},
 	Export: func(r *ir.Rewriter, n *ir.Node, opset int) error {
-		if n.Int("start") != 0 || n.HasAttr("end") {
-			r = r.After(n)
-			starts := r.Ints("starts", int64(n.Int("start")))
-			end := int64(1<<63 - 1)
-			if n.HasAttr("end") {
-				end = int64(n.Int("end"))
-			}
-			s, err := r.Add("Slice", "", nil, []*ir.Value{n.Out[0], starts, r.Ints("ends", end), r.Ints("axes", 0)})
-			if err != nil {
-				return err
-			}
-			r.ReplaceUses(n.Out[0], s.Out[0])
-			r.SetInput(s, 0, n.Out[0])
+		start, cut := int64(n.Int("start")), n.HasAttr("end")
+		end := int64(1<<63 - 1)
+		if cut {
+			end = int64(n.Int("end"))
 		}
 		r.DeleteAttr(n, "start")
 		r.DeleteAttr(n, "end")
-		n.Out[0].Type = ir.TensorType(tensor.I64, ir.Unknown)
-		return n.Infer()
+		if start == 0 && !cut {
+			return nil
+		}
+		out, t := n.Out[0], n.Out[0].Type
+		out.Type = ir.TensorType(tensor.I64, ir.Unknown)
+		if err := n.Infer(); err != nil {
+			return err
+		}
+		r = r.After(n)
+		s, err := r.Add("Slice", "", nil, []*ir.Value{out, r.Ints("starts", start), r.Ints("ends", end), r.Ints("axes", 0)})
+		if err != nil {
+			return err
+		}
+		s.Out[0].Type = t
+		r.ReplaceUses(out, s.Out[0])
+		r.SetInput(s, 0, out)
+		return nil
 	},
 })
 
