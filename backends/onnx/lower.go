@@ -87,6 +87,7 @@ func (l *lowering) graph(g *ir.Graph) {
 	}
 	if l.format != QONNX && l.problems == nil {
 		l.onePerConsumer()
+		l.endMoves()
 	}
 	l.r.RemoveUnusedConsts()
 }
@@ -119,6 +120,8 @@ func (l *lowering) weight(n *ir.Node) {
 		l.qonnxWeight(n)
 	case QCDQ:
 		l.clipWeight(n)
+	case QDQ:
+		l.plainZero(n)
 	}
 }
 
@@ -131,6 +134,7 @@ func (l *lowering) clipWeight(n *ir.Node) {
 		l.problem(n, "qcdq has no scales for blocks of a channel")
 		return
 	case !e.IsInt() || e.Bits() == 8 || e == tensor.I32:
+		l.ownZero(n, e)
 		return
 	case e.Bits() > 8:
 		l.problem(n, "qcdq has at most 8 bits for weights, these have %d", e.Bits())
@@ -154,15 +158,98 @@ func (l *lowering) clipWeight(n *ir.Node) {
 		l.problem(n, "%v", err)
 		return
 	}
-	in := []*ir.Value{clip.Out[0], n.In[1]}
+	z := n.Input(2)
+	if z != nil && !z.IsConst() {
+		l.problem(n, "the zero point is computed")
+		return
+	}
+	l.r.SetInputs(n, clip.Out[0], n.In[1])
+	if z == nil {
+		l.ownZero(n, wide)
+	} else {
+		l.r.SetInputs(n, clip.Out[0], n.In[1], constant(z.Name+ops.EightBitSuffix, z.Data))
+	}
+}
+
+// ownZero gives a DequantizeLinear without a zero point one of its own, which readers of qcdq need.
+func (l *lowering) ownZero(n *ir.Node, e tensor.Elem) {
+	s, ok := n.In[1].Type.Static()
+	if n.Input(2) != nil || !ok {
+		return
+	}
+	zero := l.r.Const(n.Out[0].Name+"_zero_point", tensor.FromInt64s(e, make([]int64, tensorLen(s)), s...))
+	l.r.SetInputs(n, n.In[0], n.In[1], zero)
+}
+
+// plainZero leaves out the zero point of a weight where it is 0 and says nothing. s8 weights
+// with several scales get one of their own: with session.x64quantprecision, which processors
+// without VNNI need, ONNX Runtime 1.31 makes them u8 with a single zero point otherwise, and
+// refuses that where the layer is not fused.
+func (l *lowering) plainZero(n *ir.Node) {
 	if z := n.Input(2); z != nil {
-		if !z.IsConst() {
-			l.problem(n, "the zero point is computed")
+		if !z.IsConst() || slices.ContainsFunc(z.Data.Int64s(), func(v int64) bool { return v != 0 }) {
 			return
 		}
-		in = append(in, constant(z.Name+ops.EightBitSuffix, z.Data))
+		l.r.SetInputs(n, n.In[:2]...)
 	}
-	l.r.SetInputs(n, in...)
+	if s, ok := n.In[1].Type.Static(); ok && tensorLen(s) > 1 && n.ConstIn(0).Elem() == tensor.I8 && n.Int("block_size") == 0 {
+		l.ownZero(n, tensor.I8)
+	}
+}
+
+// moves are the operators over which ONNX Runtime carries a DequantizeLinear further.
+var moves = []string{"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "MaxPool"}
+
+// endMoves quantises again what operators that move elements make of s8 integers, which
+// changes no number, where floats follow. From opset 21 on ONNX Runtime 1.31 would do so by itself,
+// with a QuantizeLinear of the wrong type that it then refuses.
+func (l *lowering) endMoves() {
+	if l.opset < 21 {
+		return
+	}
+	for _, n := range slices.Clone(l.r.Graph().Nodes) {
+		if n.Op.Name != "DequantizeLinear" || n.In[0].IsConst() || n.In[0].Type.Elem != tensor.I8 || n.Int("block_size") != 0 {
+			continue
+		}
+		if s, ok := n.In[1].Type.Static(); !ok || tensorLen(s) > 1 {
+			continue
+		}
+		last := n.Out[0]
+		for len(last.Uses()) == 1 && !last.IsOutput() {
+			m := last.Uses()[0].Node
+			if !slices.Contains(moves, m.Op.Name) || last.Uses()[0].Index != 0 || m.Graph() != l.r.Graph() {
+				break
+			}
+			last = m.Out[0]
+		}
+		if last == n.Out[0] || slices.ContainsFunc(last.Uses(), func(u ir.Use) bool { return u.Node.Op.Name == "QuantizeLinear" }) {
+			continue
+		}
+		if err := l.quantiseAgain(last, n); err != nil {
+			l.problem(n, "%v", err)
+			return
+		}
+	}
+}
+
+// quantiseAgain puts QuantizeLinear and DequantizeLinear with the parameters of dq behind v.
+func (l *lowering) quantiseAgain(v *ir.Value, dq *ir.Node) error {
+	zero := dq.Input(2)
+	if zero == nil {
+		zero = l.r.Const(v.Name+"_zero_point", tensor.FromInt64s(tensor.I8, []int64{0}))
+	}
+	after := l.r.After(v.Def)
+	q, err := after.Add("QuantizeLinear", "", nil, []*ir.Value{v, dq.In[1], zero}, v.Name+"_again")
+	if err != nil {
+		return err
+	}
+	d, err := after.Add("DequantizeLinear", "", nil, []*ir.Value{q.Out[0], dq.In[1], zero}, v.Name+"_kept")
+	if err != nil {
+		return err
+	}
+	l.r.ReplaceUses(v, d.Out[0])
+	l.r.SetInput(q, 0, v)
+	return nil
 }
 
 // onePerConsumer gives every use of a DequantizeLinear's result one of its own.

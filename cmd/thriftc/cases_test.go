@@ -213,7 +213,7 @@ func sameInORT(t *testing.T, name, model, dir string, want map[string]*tensor.Te
 	}
 	ort.Need(t)
 	var problems []error
-	for _, o := range []ort.Optimise{ort.Off, ort.All} {
+	for _, o := range []ort.Optimise{ort.Off, ort.Precise} {
 		got, err := runORT(t, model, dir, o)
 		if err == nil {
 			var rel float64
@@ -264,7 +264,7 @@ func compressCase(t *testing.T, name, dir string, want map[string]*tensor.Tensor
 			continue
 		}
 		ort.Need(t)
-		for _, o := range []ort.Optimise{ort.Off, ort.All} {
+		for _, o := range []ort.Optimise{ort.Off, ort.Precise} {
 			there, err := runORT(t, model, dir, o)
 			if err != nil {
 				t.Errorf("%s: ONNX Runtime, optimisations %s: %v", c.what, o, err)
@@ -345,7 +345,7 @@ func TestPeers(t *testing.T) {
 			}
 			if format == "qdq" {
 				ort.Need(t)
-				for _, o := range []ort.Optimise{ort.Off, ort.All} {
+				for _, o := range []ort.Optimise{ort.Off, ort.Precise} {
 					there, err := runORT(t, again, dir, o)
 					if err != nil {
 						t.Errorf("rewritten: ONNX Runtime, optimisations %s: %v", o, err)

@@ -29,15 +29,15 @@ func opsets(wish int) (first, last int, err error) {
 }
 
 // lowerTo rewrites a copy of g for an opset; best is the opset up to which the
-// caller would go for a narrower element type.
-func lowerTo(g *ir.Graph, opset, best int) (*lowered, error) {
+// caller would go for a narrower element type, int2 whether two-bit weights may be stored in two bits.
+func lowerTo(g *ir.Graph, opset, best int, int2 bool) (*lowered, error) {
 	u := &Unsupported{}
 	if len(g.Updates) > 0 {
 		u.Problems = append(u.Problems, Problem{"", "the graph updates parameters, which an ONNX model cannot"})
 		return nil, u
 	}
 	l := &lowered{g: g.Clone(), widths: map[string]tensor.Elem{}}
-	l.widen(l.g, opset, best, u)
+	l.widen(l.g, opset, best, int2, u)
 	if len(u.Problems) > 0 {
 		return nil, u
 	}
@@ -100,11 +100,11 @@ func widens(o *ir.Op) bool {
 // lacks, such as i4 before 21, into the next wider one. That keeps the meaning
 // only where elements are moved or read as numbers; arithmetic on odd widths
 // has to be lowered by a dialect before.
-func (l *lowered) widen(g *ir.Graph, opset, best int, u *Unsupported) {
+func (l *lowered) widen(g *ir.Graph, opset, best int, int2 bool, u *Unsupported) {
 	r := ir.NewRewriter(g)
 	for _, v := range g.Consts {
 		e := v.Type.Elem
-		if e.ONNXType() != 0 && since(e) <= opset {
+		if e.ONNXType() != 0 && since(e) <= opset && (int2 || e.Bits() != 2 || !storage(v)) {
 			continue
 		}
 		wide, from := container(e, best)
@@ -128,9 +128,16 @@ func (l *lowered) widen(g *ir.Graph, opset, best int, u *Unsupported) {
 			u.Problems = append(u.Problems, Problem{n.Op.Name + " " + n.Label(), "uses an integer width that the opset lacks; export through a dialect, which says it in standard operators"})
 		}
 		for _, b := range n.Bodies() {
-			l.widen(b, opset, best, u)
+			l.widen(b, opset, best, int2, u)
 		}
 	}
+}
+
+// storage reports whether v is nothing but stored integers or their zero point: those of
+// two bits are written in four, because ONNX Runtime 1.31 takes the DequantizeLinear away
+// and then refuses the operator behind it.
+func storage(v *ir.Value) bool {
+	return !slices.ContainsFunc(v.Uses(), func(u ir.Use) bool { return u.Node.Op.Name != "DequantizeLinear" || !u.Node.In[0].HasData() })
 }
 
 // since returns the opset that brought an element type.

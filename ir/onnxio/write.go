@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"google.golang.org/protobuf/proto"
@@ -36,6 +37,10 @@ type WriteOptions struct {
 	// a file beside the model. 0 means that all are stored in the model, unless
 	// that would exceed the format's 2 GB.
 	ExternalThreshold int
+	// Int2 stores weights of two bits as INT2 and UINT2 where the opset has them,
+	// which ONNX Runtime 1.31 cannot load unless its optimisations are off. Otherwise they are
+	// stored in four bits.
+	Int2 bool
 }
 
 // irVersions lists the IR version that came with each opset from MinWriteOpset on.
@@ -109,7 +114,7 @@ func encodeAt(g *ir.Graph, o WriteOptions, opset, last int, location string) (*o
 	if version < 4 || version > MaxIR {
 		return nil, nil, fmt.Errorf("IR version %d cannot be written (4 to %d can)", version, MaxIR)
 	}
-	low, err := lowerTo(g, opset, last)
+	low, err := lowerTo(g, opset, last, o.Int2)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -297,7 +302,7 @@ func (w *writer) initializers(g *ir.Graph, p *onnxpb.GraphProto) error {
 		if v.Doc != "" {
 			tp.DocString = proto.String(v.Doc)
 		}
-		if !v.IsOutput() && v.Kind == ir.Const && !coincidence(v.Data) {
+		if !v.IsOutput() && v.Kind == ir.Const && !coincidence(v.Data) && !weightZero(v) {
 			key := tensorKey(tp, w.widths[v.Name])
 			if name, ok := first[key]; ok {
 				w.merged[v] = name
@@ -317,6 +322,14 @@ func (w *writer) initializers(g *ir.Graph, p *onnxpb.GraphProto) error {
 		p.Initializer = append(p.Initializer, tp)
 	}
 	return nil
+}
+
+// weightZero reports whether v is the zero point of stored integers. ONNX Runtime 1.31
+// rewrites it with the weight when session.x64quantprecision is set, and refuses the second time.
+func weightZero(v *ir.Value) bool {
+	return slices.ContainsFunc(v.Uses(), func(u ir.Use) bool {
+		return u.Index == 2 && u.Node.Op.Name == "DequantizeLinear" && u.Node.In[0].HasData()
+	})
 }
 
 // coincidence reports whether t is a float tensor of one repeated number, like

@@ -93,6 +93,7 @@ func TestWriteWidths(t *testing.T) {
 	for _, c := range []struct {
 		elem       tensor.Elem
 		opset      int
+		int2       bool
 		wantOpset  int64
 		wantType   onnxpb.TensorProto_DataType
 		annotation string
@@ -103,7 +104,8 @@ func TestWriteWidths(t *testing.T) {
 		{elem: tensor.U4, wantOpset: 21, wantType: onnxpb.TensorProto_UINT4},
 		{elem: tensor.I4, opset: 17, wantOpset: 17, wantType: onnxpb.TensorProto_INT8, annotation: "INT4"},
 		{elem: tensor.Int(2), wantOpset: 21, wantType: onnxpb.TensorProto_INT4, annotation: "INT2"},
-		{elem: tensor.Int(2), opset: 25, wantOpset: 25, wantType: onnxpb.TensorProto_INT2},
+		{elem: tensor.Int(2), opset: 25, wantOpset: 25, wantType: onnxpb.TensorProto_INT4, annotation: "INT2"},
+		{elem: tensor.Int(2), opset: 25, int2: true, wantOpset: 25, wantType: onnxpb.TensorProto_INT2},
 		{elem: tensor.Int(3), wantOpset: 21, wantType: onnxpb.TensorProto_INT4, annotation: "INT3"},
 		{elem: tensor.Uint(3), opset: 17, wantOpset: 17, wantType: onnxpb.TensorProto_UINT8, annotation: "UINT3"},
 		{elem: tensor.Int(5), wantOpset: 17, wantType: onnxpb.TensorProto_INT8, annotation: "INT5"},
@@ -113,12 +115,12 @@ func TestWriteWidths(t *testing.T) {
 		vals := []int64{1, 1, 1}
 		g := dequantized(t, c.elem, vals...)
 		if c.err != "" {
-			if _, err := Encode(g, WriteOptions{Opset: c.opset}); err == nil || !strings.Contains(err.Error(), c.err) {
+			if _, err := Encode(g, WriteOptions{Opset: c.opset, Int2: c.int2}); err == nil || !strings.Contains(err.Error(), c.err) {
 				t.Errorf("%v at opset %d: error %v, want %q", c.elem, c.opset, err, c.err)
 			}
 			continue
 		}
-		back, m := again(t, g, WriteOptions{Opset: c.opset})
+		back, m := again(t, g, WriteOptions{Opset: c.opset, Int2: c.int2})
 		if got := m.Graph.Initializer[0].GetDataType(); got != int32(c.wantType) || m.OpsetImport[0].GetVersion() != c.wantOpset {
 			t.Errorf("%v: written as %v at opset %d, want %v at %d", c.elem, got, m.OpsetImport[0].GetVersion(), c.wantType, c.wantOpset)
 		}
