@@ -28,10 +28,33 @@ type Op struct {
 	Random bool
 	// Elements says where the elements of the outputs come from.
 	Elements Elements
+	// Roles says what each input is; those beyond it are Data.
+	Roles []Role
+	// Layer: data are multiplied with weights. nil for all others.
+	Layer *Layer
+	// Elementwise: every element of the output is computed from those at its place in the inputs that are Data, broadcast.
+	Elementwise bool
+	// Pooling: every element of the first output is the largest, the mean or a norm of elements of one channel.
+	Pooling bool
+	// Homogeneous: f(s·x) = s·f(x) for every s > 0, as for Relu; all that pool are.
+	Homogeneous bool
+	// Probabilities: the output holds probabilities, or their logarithms, of the logits that the input holds.
+	Probabilities bool
+	// Epilogue: with one activation and constants it is computed together with what makes the activation,
+	// before that is quantised.
+	Epilogue bool
+	// Combines: with several activations, or where it is no Epilogue, integer engines compute it on integers:
+	// its operands have grids where its result has one.
+	Combines bool
 
-	// PerSample: each index of dimension 0 of the outputs is computed from the same one
-	// of the first input alone, and from other inputs that have nothing to do with it.
-	PerSample bool
+	// PerSample reports whether each index of dimension 0 of the outputs is computed from the same one of the inputs
+	// alone, where all types are static and those inputs that are constants are the same for every index.
+	// nil: it is not, or the operator is Elementwise, whose operands decide.
+	PerSample func(n *Node) bool
+
+	// Same returns the input that n's first output equals whatever it holds, nil if there is none:
+	// n moves nothing, or adds zero. nil: never.
+	Same func(n *Node) *Value
 
 	// Sequences: the operator takes sequences; others are refused them before
 	// Infer is called.

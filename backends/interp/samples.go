@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/thriftc/thriftc/ir"
-	"github.com/thriftc/thriftc/ir/ops"
 	"github.com/thriftc/thriftc/ir/tensor"
 )
 
@@ -216,62 +215,13 @@ func alone(g *ir.Graph, n int) bool {
 
 // aloneNode reports whether a node computes each sample by itself.
 func aloneNode(m *ir.Node, batched map[*ir.Value]bool) bool {
-	if len(m.In) == 0 || m.In[0] == nil || !batched[m.In[0]] && !isArithmetic(m) {
+	switch {
+	case len(m.In) == 0 || m.In[0] == nil:
 		return false
+	case m.Op.PerSample != nil:
+		return batched[m.In[0]] && m.Op.PerSample(m)
 	}
-	rank := len(staticShape(m.In[0]))
-	others := slices.ContainsFunc(m.In[1:], func(v *ir.Value) bool { return v != nil && batched[v] })
-	axis := func(def int) bool {
-		a := def
-		if m.Attrs.Get("axis") != nil {
-			a = m.Int("axis")
-		}
-		return axisIn(a, rank) != 0
-	}
-	switch m.Op.Name {
-	case "DequantizeLinear":
-		return !others && (m.In[1].Data.Len() == 1 || axis(1))
-	case "Dropout":
-		return m.Input(2) == nil
-	case "Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze":
-		return len(m.Out) == 1 && !others
-	case "Concat":
-		return axis(0) && !slices.ContainsFunc(m.In, func(v *ir.Value) bool { return !batched[v] })
-	case "Split":
-		return axis(0)
-	case "Softmax", "LogSoftmax":
-		return axis(-1)
-	case "Transpose":
-		p := m.Ints("perm")
-		return len(p) > 0 && p[0] == 0
-	case "Gemm":
-		c := m.Input(2)
-		return m.Int("transA") == 0 && !others && (c == nil || c.Data.Rank() < 2 || c.Data.Shape()[0] == 1)
-	case "MatMul":
-		return !others && rank > 1 && m.In[1].Data.Rank() == 2
-	case "Slice":
-		starts, ok := along(m, 1, 3, rank, 0)
-		steps, ok2 := along(m, 4, 3, rank, 1)
-		return ok && ok2 && starts[0] == 0 && steps[0] == 1
-	case "Pad":
-		p := m.ConstIn(1)
-		return p != nil && m.Input(3) == nil && p.Int64s()[0] == 0
-	case "Resize":
-		return !others && m.Str("coordinate_transformation_mode") != "tf_crop_and_resize"
-	}
-	if m.Op.PerSample {
-		return !others && len(m.Out) == 1
-	}
-	return isArithmetic(m) && sameOrBroadcast(m, batched)
-}
-
-// isArithmetic reports whether a node computes element by element.
-func isArithmetic(m *ir.Node) bool {
-	switch m.Op.Name {
-	case "Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Relu", "LeakyRelu", "PRelu", "Clip", "Cast", "thriftc.QAdd":
-		return true
-	}
-	return ops.Scalar(m) != nil
+	return m.Op.Elementwise && sameOrBroadcast(m, batched)
 }
 
 // sameOrBroadcast reports whether all operands have the samples of the result, or are the same for all.
@@ -299,8 +249,8 @@ func withoutBatch(g *ir.Graph, n int) *ir.Graph {
 	}
 	r := ir.NewRewriter(one)
 	for _, m := range one.Nodes {
-		at, ok := map[string]int{"Reshape": 1, "Resize": 3}[m.Op.Name] // inputs that are shapes
-		if !ok {
+		at := m.Op.Input(ir.Shape)
+		if at < 0 {
 			continue
 		}
 		if shape := m.ConstIn(at); shape != nil && shape.Len() > 0 && shape.Int64s()[0] == int64(n) {

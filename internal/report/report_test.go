@@ -76,6 +76,70 @@ func TestSharedWeightsCountOnce(t *testing.T) {
 	}
 }
 
+// TestRolesDecide: whether an operand is constant, a weight or an activation follows from
+// every input of what makes it, and from what it is to the operator.
+func TestRolesDecide(t *testing.T) {
+	fixed := func(d ...int) ir.Type {
+		dims := make([]ir.Dim, len(d))
+		for i, n := range d {
+			dims[i] = ir.Fixed(n)
+		}
+		return ir.TensorType(tensor.F32, dims...)
+	}
+	for _, c := range []struct {
+		name  string
+		build func(r *ir.Rewriter) *ir.Value
+		want  []any // parameters, BOPs, bits of weights and activations of the last layer, mean bits of activations, packed bytes
+	}{
+		{"embedding", func(r *ir.Rewriter) *ir.Value {
+			ids := r.Input("ids", ir.TensorType(tensor.I64, ir.Fixed(4)))
+			v := r.Must1("Gather", "table", nil, r.Const("t", tensor.New(tensor.F32, 2, 2)), ids)
+			return r.Must1("MatMul", "product", nil, v, r.Const("w", tensor.New(tensor.F32, 2, 1)))
+		}, []any{int64(6), int64(8 * 32 * 32), 32, 32, 32.0, int64(24)}},
+		{"integer table", func(r *ir.Rewriter) *ir.Value {
+			ids := r.Input("ids", ir.TensorType(tensor.I64, ir.Fixed(4)))
+			v := r.Must1("Gather", "table", nil, r.Const("t", tensor.OfElem(tensor.I8, make([]int8, 4), 2, 2)), ids)
+			v = r.Must1("DequantizeLinear", "dq", nil, v, r.Float("s", 1))
+			return r.Must1("MatMul", "product", nil, v, r.Const("w", tensor.New(tensor.F32, 2, 1)))
+		}, []any{int64(6), int64(8 * 8 * 32), 32, 8, 8.0, int64(4 + 4 + 8)}},
+		{"joined", func(r *ir.Rewriter) *ir.Value {
+			x := r.Must1("Relu", "relu", nil, r.Must1("Neg", "neg", nil, r.Input("x", fixed(1, 2))))
+			q := r.Must1("thriftc.Quant", "q", nil, x, r.Float("s", 1), r.Float("z", 0), r.Float("b", 4))
+			v := r.Must1("Concat", "join", ir.MakeAttrs("axis", 1), q, x)
+			return r.Must1("MatMul", "product", nil, v, r.Const("w", tensor.New(tensor.F32, 4, 1)))
+		}, []any{int64(4), int64(4 * 32 * 32), 32, 32, 32.0, int64(4 + 4 + 4 + 16)}},
+		{"moved weights", func(r *ir.Rewriter) *ir.Value {
+			w := r.Must1("Transpose", "turn", nil, r.Const("w", tensor.New(tensor.F32, 1, 2)))
+			w = r.Must1("thriftc.Quant", "q", nil, w, r.Float("s", 1), r.Float("z", 0), r.Float("b", 4))
+			return r.Must1("MatMul", "product", nil, r.Must1("Neg", "neg", nil, r.Input("x", fixed(1, 2))), w)
+		}, []any{int64(2), int64(2 * 4 * 32), 4, 32, 32.0, int64(1 + 12)}},
+		{"moved integers", func(r *ir.Rewriter) *ir.Value {
+			w := r.Must1("Transpose", "turn", nil, r.Const("w", tensor.OfElem(tensor.I4, make([]int8, 2), 1, 2)))
+			w = r.Must1("DequantizeLinear", "dq", nil, w, r.Float("s", 1))
+			return r.Must1("MatMul", "product", nil, r.Must1("Neg", "neg", nil, r.Input("x", fixed(1, 2))), w)
+		}, []any{int64(2), int64(2 * 4 * 32), 4, 32, 32.0, int64(1 + 4)}},
+		{"two activations", func(r *ir.Rewriter) *ir.Value {
+			x := r.Must1("Neg", "neg", nil, r.Input("x", fixed(2, 2)))
+			q := r.Must1("thriftc.Quant", "q", nil, x, r.Float("s", 1), r.Float("z", 0), r.Float("b", 4))
+			return r.Must1("MatMul", "product", nil, q, x)
+		}, []any{int64(0), int64(8 * 4 * 32), 0, 32, 0.0, int64(12)}},
+		{"zero points are no weights", func(r *ir.Rewriter) *ir.Value {
+			x := r.Must1("Relu", "relu", nil, r.Input("x", ir.TensorType(tensor.I8, ir.Fixed(1), ir.Fixed(2))))
+			return r.Must1("MatMulInteger", "product", nil, x, r.Const("w", tensor.OfElem(tensor.I8, make([]int8, 2), 2, 1)),
+				r.Const("zx", tensor.OfElem(tensor.I8, make([]int8, 1))), r.Const("zw", tensor.OfElem(tensor.I8, make([]int8, 1))))
+		}, []any{int64(2), int64(2 * 8 * 8), 8, 8, 0.0, int64(4)}},
+	} {
+		g := ir.NewGraph("g", ops.Table())
+		r := ir.NewRewriter(g)
+		r.Output(c.build(r))
+		s := Summarize(g)
+		l := s.Layers[len(s.Layers)-1]
+		if got := []any{s.Parameters, s.BOPs, l.WeightBits, l.ActivationBits, s.MeanBitsActivations, s.PackedBytes}; !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
 func TestTable(t *testing.T) {
 	tab := &Table{Head: []string{"layer", "n", "ß"}}
 	tab.Add("é\x1b[2J", "1,234", "x")

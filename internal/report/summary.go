@@ -4,8 +4,10 @@ package report
 
 import (
 	"math"
+	"slices"
 
 	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
 )
 
 // Summary is the size and work of a model, per layer and in all. Work is that
@@ -52,13 +54,13 @@ type Layer struct {
 	Adds           int64  `json:"adds"`
 	BOPs           int64  `json:"bops"`
 	WeightBits     int    `json:"weight_bits"`     // of the largest weight; 0 without weights
-	ActivationBits int    `json:"activation_bits"` // of the first input that is no weight; 0 without one
+	ActivationBits int    `json:"activation_bits"` // of the widest input that is an activation; 0 without one
 	PackedBytes    int64  `json:"packed_bytes"`
 	ContainerBytes int64  `json:"container_bytes"`
 
 	weights    int64 // elements of the largest weight
 	multiplies bool  // activations are multiplied with weights
-	fromInput  bool  // the activation is an input of the model
+	fromInput  bool  // its activations are inputs of the model
 }
 
 // Summarize describes g. Types must be inferred.
@@ -68,7 +70,7 @@ func Summarize(g *ir.Graph) *Summary {
 	for _, v := range g.Consts {
 		all.constant(v)
 	}
-	c := counter{seen: map[*ir.Value]bool{}}
+	c := counter{map[*ir.Value]bool{}, map[*ir.Value]bool{}, map[*ir.Value]activation{}}
 	g.Walk(func(n *ir.Node) {
 		for _, b := range n.Bodies() {
 			for _, v := range b.Consts {
@@ -115,27 +117,32 @@ func (m *mean) value() float64 {
 	return float64(m.sum) / float64(m.n)
 }
 
-// multiplies reports whether the node is one of those whose weights are what
-// compression works on: matrix products and convolutions.
-func multiplies(n *ir.Node) bool {
-	switch n.Op.Name {
-	case "Conv", "ConvTranspose", "Gemm", "MatMul", "ConvInteger", "MatMulInteger", "Einsum", "LSTM", "GRU", "RNN":
-		return true
-	}
-	return false
-}
-
 // keepsValues reports whether every element of the node's first output is one
-// of its first input, or zero, so that the output lies on the same grid.
+// of its data, or zero, so that the output lies on the same grid.
 func keepsValues(n *ir.Node) bool {
 	return n.Op.Elements != ir.Computed || n.Op.Name == "Relu" || n.Op.Name == "Dropout"
 }
 
+// sources returns the inputs whose numbers a quantiser or a node that keeps values passes on.
+func sources(n *ir.Node) []*ir.Value {
+	switch {
+	case n.Op.Bits == nil && !keepsValues(n), len(n.In) == 0, n.In[0] == nil:
+		return nil
+	case n.Op.Inputs()[0].Variadic:
+		return n.In
+	}
+	return n.In[:1]
+}
+
 // counter counts every constant once, for the first layer that uses it.
-type counter struct{ seen map[*ir.Value]bool }
+type counter struct {
+	seen  map[*ir.Value]bool
+	fixed map[*ir.Value]bool // computed from constants only
+	acts  map[*ir.Value]activation
+}
 
 func (c *counter) layer(n *ir.Node) Layer {
-	l := Layer{Name: n.Label(), Op: n.Op.Name, multiplies: multiplies(n)}
+	l := Layer{Name: n.Label(), Op: n.Op.Name, multiplies: n.Op.Layer != nil, fromInput: true}
 	if out := n.Output(0); out != nil {
 		l.Shape = out.Type.String()
 	}
@@ -143,21 +150,47 @@ func (c *counter) layer(n *ir.Node) Layer {
 		cost := n.Op.Cost(n)
 		l.MACs, l.Adds = cost.MACs, cost.Adds
 	}
-	for _, v := range n.In {
-		if v == nil {
+	var widths []int // of the activations
+	for i, v := range n.In {
+		c.take(v, &l)
+		role := n.Op.Role(i)
+		operand := role == ir.Data || role == ir.Weight
+		if v == nil || role == ir.Setting || role == ir.Shape || l.multiplies && !operand {
 			continue
 		}
-		c.take(v, &l)
-		if w, bits := weight(v); w == nil {
-			if l.ActivationBits == 0 {
-				l.ActivationBits, l.fromInput = activationBits(v)
+		if c.constant(v) {
+			w, bits := weight(v)
+			if w == nil { // computed from constants, as before fold
+				w, bits = v, v.Type.Elem.Bits()
+			} else if !isParameter(w) {
+				continue
 			}
-		} else if size := int64(w.Data.Len()); isParameter(w) && size > l.weights {
-			l.weights, l.WeightBits = size, bits
+			if size := elements(w); size > l.weights {
+				l.weights, l.WeightBits = size, bits
+			}
+		} else if operand {
+			a := c.activation(v)
+			widths = append(widths, a.bits)
+			l.ActivationBits, l.fromInput = max(l.ActivationBits, a.bits), l.fromInput && a.input
 		}
 	}
-	l.BOPs = bops(l.MACs, l.WeightBits, l.ActivationBits)
+	if l.WeightBits > 0 {
+		widths = []int{l.WeightBits, l.ActivationBits}
+	}
+	if len(widths) > 0 {
+		l.BOPs = bops(l.MACs, widths[0], widths[min(1, len(widths)-1)])
+	}
 	return l
+}
+
+// elements returns how many numbers a value holds.
+func elements(v *ir.Value) int64 {
+	shape, _ := v.Type.Static()
+	n, err := tensor.NumElems(shape)
+	if err != nil {
+		return 0
+	}
+	return int64(n)
 }
 
 // take adds the constants behind an operand to a layer: the operand itself or
@@ -185,71 +218,89 @@ func (l *Layer) constant(v *ir.Value) {
 	l.PackedBytes += (n*int64(storedBits(v)) + 7) / 8
 }
 
-// isParameter reports whether a constant holds weights: it is what a quantiser,
-// a matrix product or a convolution works on, or floating point and not a
-// quantiser's scale, zero point or bit width.
+// isParameter reports whether a constant holds weights: what a quantiser or a layer
+// works on, at once or after it was moved, or floating point and no setting such as a scale.
 func isParameter(v *ir.Value) bool {
-	for _, u := range v.Uses() {
+	return slices.ContainsFunc(v.Uses(), func(u ir.Use) bool {
+		role := u.Node.Op.Role(u.Index)
 		switch {
-		case u.Node.Op.Bits != nil:
-			if u.Index == 0 {
-				return true
-			}
-		case v.Type.Elem.IsFloat(), v.Type.Elem.IsInt() && multiplies(u.Node):
+		case role == ir.Setting, role == ir.Shape:
+			return false
+		case v.Type.Elem.IsFloat(), u.Node.Op.Bits != nil, v.Type.Elem.IsInt() && u.Node.Op.Layer != nil:
 			return true
 		}
-	}
-	return false
+		return slices.Contains(sources(u.Node), v) && u.Node.Output(0) != nil && isParameter(u.Node.Out[0])
+	})
 }
 
 // storedBits returns the width at which a constant has to be kept: that of its
-// element type, or of the fake quantisers when nothing else uses it.
+// element type, or of the fake quantisers when nothing else uses it or what it is moved to.
 func storedBits(v *ir.Value) int {
-	bits := 0
+	whole, bits := v.Type.Elem.Bits(), 0
+	if v.IsOutput() || !v.Type.Elem.IsFloat() {
+		return whole
+	}
 	for _, u := range v.Uses() {
 		b := 0
-		if u.Index == 0 && v.Type.Elem.IsFloat() {
+		switch from := sources(u.Node); {
+		case !slices.Contains(from, v):
+		case u.Node.Op.Bits != nil:
 			b = quantBits(u.Node)
+		case len(u.Node.Out) == 1 && !u.Node.Out[0].Unused():
+			b = storedBits(u.Node.Out[0])
 		}
 		if b == 0 {
-			return v.Type.Elem.Bits()
+			return whole
 		}
 		bits = max(bits, b)
 	}
 	if bits == 0 {
-		return v.Type.Elem.Bits()
+		return whole
 	}
 	return bits
 }
 
-// bops multiplies MACs with the widths of both operands; without weights, as
-// in the product of two activations, both count with the width of the first.
-func bops(macs int64, weightBits, activationBits int) int64 {
-	if weightBits == 0 {
-		weightBits = activationBits
-	}
-	each := int64(weightBits) * int64(activationBits)
+// bops multiplies MACs with the widths of both operands.
+func bops(macs int64, a, b int) int64 {
+	each := int64(a) * int64(b)
 	if each > 0 && macs > math.MaxInt64/each {
 		return math.MaxInt64
 	}
 	return macs * each
 }
 
-// weight returns the constant that an operand is made of and its width in
-// bits, or nil when the operand depends on the model's inputs.
+// constant reports whether an operand is the same whatever the model's inputs are:
+// every input of what computes it is, the indices of a Gather as well as its table.
+func (c *counter) constant(v *ir.Value) bool {
+	if v == nil || v.HasData() {
+		return true
+	}
+	fixed, known := c.fixed[v]
+	if !known {
+		n := v.Def
+		fixed = n != nil && !n.Op.Random && len(n.Bodies()) == 0
+		for i := 0; fixed && i < len(n.In); i++ {
+			fixed = c.constant(n.In[i])
+		}
+		c.fixed[v] = fixed
+	}
+	return fixed
+}
+
+// weight returns the largest constant that a constant operand is made of and its width in
+// bits, nil where new numbers are computed.
 func weight(v *ir.Value) (*ir.Value, int) {
 	if v.HasData() {
 		return v, v.Type.Elem.Bits()
 	}
-	n := v.Def
-	if n == nil || len(n.In) == 0 || n.In[0] == nil || n.Op.Bits == nil && !keepsValues(n) {
-		return nil, 0
+	var w *ir.Value
+	bits := 0
+	for _, s := range sources(v.Def) {
+		if x, b := weight(s); x != nil && (w == nil || x.Data.Len() > w.Data.Len()) {
+			w, bits = x, b
+		}
 	}
-	w, bits := weight(n.In[0])
-	if w == nil {
-		return nil, 0
-	}
-	if b := quantBits(n); b > 0 {
+	if b := quantBits(v.Def); w != nil && b > 0 {
 		bits = b
 	}
 	return w, bits
@@ -264,18 +315,30 @@ func quantBits(n *ir.Node) int {
 	return n.Op.Bits(n)
 }
 
-// activationBits returns the width of an activation: that of the quantiser it
-// comes from, or of its element type, and whether it is an input of the model.
-func activationBits(v *ir.Value) (bits int, input bool) {
-	bits = v.Type.Elem.Bits()
-	for found := false; ; {
-		n := v.Def
-		if n == nil || len(n.In) == 0 || n.In[0] == nil || n.Op.Bits == nil && !keepsValues(n) {
-			return bits, v.Kind == ir.Input
-		}
-		if b := quantBits(n); b > 0 && !found {
-			bits, found = b, true
-		}
-		v = n.In[0]
+type activation struct {
+	bits  int
+	input bool // it holds nothing but inputs of the model
+}
+
+// activation returns the width of an activation: that of the quantiser it
+// comes from, or of its element type; the widest where several are joined.
+func (c *counter) activation(v *ir.Value) activation {
+	if a, ok := c.acts[v]; ok {
+		return a
 	}
+	a := activation{v.Type.Elem.Bits(), v.Kind == ir.Input}
+	if n := v.Def; n != nil {
+		if from := sources(n); len(from) > 0 {
+			a = activation{0, true}
+			for _, s := range from {
+				x := c.activation(s)
+				a.bits, a.input = max(a.bits, x.bits), a.input && x.input
+			}
+		}
+		if b := quantBits(n); b > 0 {
+			a.bits = b
+		}
+	}
+	c.acts[v] = a
+	return a
 }

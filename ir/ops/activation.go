@@ -19,6 +19,7 @@ func wide(f func(float64) float64) scalar { return scalar{narrow(f), f} }
 
 var _ = elementwise(ir.Op{
 	Name: "LeakyRelu", Since: 6, Doc: "α·x where x < 0, else x.",
+	Epilogue: true, Homogeneous: true,
 	Attrs: []ir.AttrSpec{floatAttr("alpha", 0.01, "α, the slope below 0")},
 }, func(n *ir.Node) scalar {
 	a := n.Float("alpha")
@@ -40,7 +41,8 @@ var _ = elementwise(ir.Op{
 
 var _ = elementwise(ir.Op{
 	Name: "ThresholdedRelu", Since: 10, Doc: "x where x > α, else 0.",
-	Attrs: []ir.AttrSpec{floatAttr("alpha", 1, "α, the threshold")},
+	Epilogue: true,
+	Attrs:    []ir.AttrSpec{floatAttr("alpha", 1, "α, the threshold")},
 }, func(n *ir.Node) scalar {
 	a := n.Float("alpha")
 	return wide(func(x float64) float64 { // exact
@@ -69,7 +71,8 @@ var _ = elementwise(ir.Op{
 
 var _ = elementwise(ir.Op{
 	Name: "Elu", Since: 6, Doc: "α·(eˣ − 1) where x < 0, else x; computed in float64 and rounded once.",
-	Attrs: []ir.AttrSpec{floatAttr("alpha", 1, "α, the limit at −∞ with the opposite sign")},
+	Epilogue: true,
+	Attrs:    []ir.AttrSpec{floatAttr("alpha", 1, "α, the limit at −∞ with the opposite sign")},
 }, func(n *ir.Node) scalar {
 	a := float64(n.Float("alpha"))
 	return wide(func(x float64) float64 {
@@ -82,6 +85,7 @@ var _ = elementwise(ir.Op{
 
 var _ = elementwise(ir.Op{
 	Name: "Selu", Since: 6, Doc: "γ·α·(eˣ − 1) where x ≤ 0, else γ·x; computed in float64 and rounded once.",
+	Epilogue: true,
 	Attrs: []ir.AttrSpec{
 		floatAttr("alpha", 1.67326319217681884765625, "α"),
 		floatAttr("gamma", 1.05070102214813232421875, "γ"),
@@ -98,7 +102,8 @@ var _ = elementwise(ir.Op{
 
 var _ = elementwise(ir.Op{
 	Name: "Celu", Since: 12, Doc: "max(0, x) + min(0, α·(e^(x/α) − 1)), computed in float64 and rounded once.",
-	Attrs: []ir.AttrSpec{floatAttr("alpha", 1, "α")},
+	Epilogue: true,
+	Attrs:    []ir.AttrSpec{floatAttr("alpha", 1, "α")},
 }, func(n *ir.Node) scalar {
 	a := float64(n.Float("alpha"))
 	return wide(func(x float64) float64 { return max(x, 0) + min(0, float64(a*f32.Expm1_64(x/a))) })
@@ -114,11 +119,13 @@ func hardSigmoid(a, b float32) scalar {
 
 var _ = elementwise(ir.Op{
 	Name: "HardSigmoid", Since: 6, Doc: "max(0, min(1, α·x + β)); the product is rounded before β is added.",
-	Attrs: []ir.AttrSpec{floatAttr("alpha", 0.2, "α"), floatAttr("beta", 0.5, "β")},
+	Epilogue: true,
+	Attrs:    []ir.AttrSpec{floatAttr("alpha", 0.2, "α"), floatAttr("beta", 0.5, "β")},
 }, func(n *ir.Node) scalar { return hardSigmoid(n.Float("alpha"), n.Float("beta")) })
 
 var _ = elementwise(ir.Op{
 	Name: "HardSwish", Since: 14, Doc: "x·HardSigmoid(x) with α = 1/6 rounded to f32 and β = ½; every operation is rounded once.",
+	Epilogue: true,
 	Export: func(r *ir.Rewriter, n *ir.Node, opset int) error {
 		e := expansion{r: r.Before(n), n: n}
 		h := e.add("HardSigmoid", ir.MakeAttrs("alpha", float32(1)/6, "beta", 0.5), n.In[0])
@@ -134,7 +141,8 @@ var _ = elementwise(ir.Op{
 
 var _ = elementwise(ir.Op{
 	Name: "Swish", Since: 24, Doc: "x/(1 + e^(−α·x)), computed in float64 and rounded once.",
-	Attrs: []ir.AttrSpec{floatAttr("alpha", 1, "α")},
+	Epilogue: true,
+	Attrs:    []ir.AttrSpec{floatAttr("alpha", 1, "α")},
 	Export: func(r *ir.Rewriter, n *ir.Node, opset int) error {
 		e := expansion{r: r.Before(n), n: n}
 		x := n.In[0]
@@ -165,6 +173,7 @@ var _ = define(ir.Op{
 
 var _ = elementwise(ir.Op{
 	Name: "Mish", Since: 18, Doc: "x·tanh(ln(1 + eˣ)), computed in float64 and rounded once.",
+	Epilogue: true,
 	Export: func(r *ir.Rewriter, n *ir.Node, opset int) error {
 		e := expansion{r: r.Before(n), n: n}
 		t := e.add("Tanh", nil, e.add("Softplus", nil, n.In[0]))
@@ -176,6 +185,7 @@ var _ = elementwise(ir.Op{
 
 var _ = elementwise(ir.Op{
 	Name: "Gelu", Since: 20,
+	Epilogue: true,
 	Doc: `x·Φ(x), Φ the normal distribution: x/2·(1 + erf(x/√2)), or with approximate "tanh"
 x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))). Computed in float64 and rounded once.`,
 	Attrs: []ir.AttrSpec{{Name: "approximate", Kind: ir.StringAttr, Default: "none", Doc: "none or tanh"}},
@@ -204,6 +214,7 @@ x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))). Computed in float64 and rounded
 
 var _ = define(ir.Op{
 	Name: "PRelu", Since: 7, Doc: "slope·x where x < 0, else x; slope broadcasts to X's shape.",
+	Roles: []ir.Role{1: ir.Weight}, Elementwise: true, Epilogue: true, Homogeneous: true,
 	In: "X, slope", Out: "Y",
 	Import: func(r *ir.Rewriter, n *ir.Node, opset int) error {
 		if opset >= 7 {

@@ -65,7 +65,7 @@ func mapPairs(x, y *tensor.Tensor, op arithmetic) (*tensor.Tensor, error) {
 // binary completes and defines an operator on two numbers of one type, with
 // broadcasting.
 func binary(o ir.Op, op arithmetic) *ir.Op {
-	o.In, o.Out, o.Cost = "A, B", "C", perElement
+	o.In, o.Out, o.Cost, o.Elementwise = "A, B", "C", perElement, true
 	o.Import = importBinary
 	o.Infer = func(n *ir.Node) ([]ir.Type, error) {
 		if e := n.In[0].Type.Elem; op.f32 == nil && !e.IsInt() {
@@ -179,19 +179,19 @@ func inferContents(n *ir.Node, f func(x, y int) (int, bool)) {
 }
 
 var (
-	_ = binary(ir.Op{Name: "Add", Since: 7, Doc: "A + B, with broadcasting. Integers wrap.", Grad: gradAdd}, arithmetic{
+	_ = binary(ir.Op{Name: "Add", Epilogue: true, Combines: true, Since: 7, Doc: "A + B, with broadcasting. Integers wrap.", Grad: gradAdd}, arithmetic{
 		f32: func(x, y float32) float32 { return x + y },
 		f64: func(x, y float64) float64 { return x + y },
 		i64: func(x, y int64) int64 { return x + y },
 		dim: func(x, y int) (int, bool) { return x + y, x+y >= 0 },
 	})
-	_ = binary(ir.Op{Name: "Sub", Since: 7, Grad: gradSub, Doc: "A − B, with broadcasting. Integers wrap."}, arithmetic{
+	_ = binary(ir.Op{Name: "Sub", Epilogue: true, Combines: true, Since: 7, Grad: gradSub, Doc: "A − B, with broadcasting. Integers wrap."}, arithmetic{
 		f32: func(x, y float32) float32 { return x - y },
 		f64: func(x, y float64) float64 { return x - y },
 		i64: func(x, y int64) int64 { return x - y },
 		dim: func(x, y int) (int, bool) { return x - y, x >= y },
 	})
-	_ = binary(ir.Op{Name: "Mul", Since: 7, Doc: "A·B, with broadcasting. Integers wrap.", Grad: gradMul}, arithmetic{
+	_ = binary(ir.Op{Name: "Mul", Epilogue: true, Combines: true, Since: 7, Doc: "A·B, with broadcasting. Integers wrap.", Grad: gradMul}, arithmetic{
 		f32: func(x, y float32) float32 { return float32(x * y) },
 		f64: func(x, y float64) float64 { return float64(x * y) },
 		i64: func(x, y int64) int64 { return x * y },
@@ -200,7 +200,7 @@ var (
 			return int(lo), hi == 0 && lo <= math.MaxInt
 		},
 	})
-	_ = binary(ir.Op{Name: "Div", Since: 7, Grad: gradDiv, Doc: "A/B, with broadcasting. Integer quotients are cut toward zero; dividing an integer by zero is an error."}, arithmetic{
+	_ = binary(ir.Op{Name: "Div", Epilogue: true, Combines: true, Since: 7, Grad: gradDiv, Doc: "A/B, with broadcasting. Integer quotients are cut toward zero; dividing an integer by zero is an error."}, arithmetic{
 		f32: func(x, y float32) float32 { return x / y },
 		f64: func(x, y float64) float64 { return x / y },
 		i64: func(x, y int64) int64 { return x / y },
@@ -226,6 +226,7 @@ var (
 
 var _ = define(ir.Op{
 	Name: "Mod", Since: 28,
+	Elementwise: true,
 	Doc: `The remainder of A/B, with broadcasting: with the sign of B, or with fmod = 1
 with the sign of A. Floating-point operands with the sign of B came with opset 28. The result of fmod = 1 is exact.`,
 	In: "A, B", Out: "C",
@@ -284,6 +285,7 @@ func floorMod(x, y float64) float64 {
 
 var _ = define(ir.Op{
 	Name: "BitShift", Since: 28,
+	Elementwise: true,
 	Doc: "A shifted by B bits, with broadcasting; a shift by the width or more gives 0. Signed integers (opset 28) keep their sign when they go to the right, " +
 		"and a negative B is a shift by the width.",
 	In: "A, B", Out: "C",
@@ -320,6 +322,7 @@ var _ = define(ir.Op{
 
 var _ = define(ir.Op{
 	Name: "Pow", Since: 12,
+	Elementwise: true,
 	Doc: `X to the power Y, with broadcasting; Y may be of another type than X, and the
 result is of X's. Floating-point powers are computed in float64 and rounded once.
 An integer to an integer power is exact and wraps (a negative power gives 0
@@ -402,6 +405,7 @@ func intPow(x, p int64) int64 {
 // inputs, one after the other, with broadcasting; finish, if not nil, gets the
 // result and the number of inputs.
 func variadic(o ir.Op, op arithmetic, finish func(x *tensor.Tensor, count int) (*tensor.Tensor, error)) *ir.Op {
+	o.Elementwise = true
 	o.In, o.Cost = "data_0*", func(n *ir.Node) ir.Cost {
 		return ir.Cost{Adds: elemCount(n.Out[0].Type) * int64(len(n.In))}
 	}
@@ -435,13 +439,13 @@ func variadic(o ir.Op, op arithmetic, finish func(x *tensor.Tensor, count int) (
 }
 
 var (
-	_ = variadic(ir.Op{Name: "Max", Since: 8, Grad: gradMax, Out: "max", Doc: "The greatest of the inputs, element by element, with broadcasting; NaN if one is, and +0 rather than −0."}, arithmetic{
+	_ = variadic(ir.Op{Name: "Max", Epilogue: true, Combines: true, Since: 8, Grad: gradMax, Out: "max", Doc: "The greatest of the inputs, element by element, with broadcasting; NaN if one is, and +0 rather than −0."}, arithmetic{
 		f32: func(x, y float32) float32 { return max(x, y) },
 		f64: func(x, y float64) float64 { return max(x, y) },
 		i64: func(x, y int64) int64 { return max(x, y) },
 		u64: func(x, y uint64) uint64 { return max(x, y) },
 	}, nil)
-	_ = variadic(ir.Op{Name: "Min", Since: 8, Grad: gradMax, Out: "min", Doc: "The least of the inputs, element by element, with broadcasting; NaN if one is, and −0 rather than +0."}, arithmetic{
+	_ = variadic(ir.Op{Name: "Min", Epilogue: true, Combines: true, Since: 8, Grad: gradMax, Out: "min", Doc: "The least of the inputs, element by element, with broadcasting; NaN if one is, and −0 rather than +0."}, arithmetic{
 		f32: func(x, y float32) float32 { return min(x, y) },
 		f64: func(x, y float64) float64 { return min(x, y) },
 		i64: func(x, y int64) int64 { return min(x, y) },
@@ -451,8 +455,8 @@ var (
 		f32: func(x, y float32) float32 { return x + y },
 		f64: func(x, y float64) float64 { return x + y },
 	}
-	_ = variadic(ir.Op{Name: "Sum", Since: 8, Grad: gradSum, Out: "sum", Doc: "The sum of the inputs, added in order, with broadcasting."}, sumOfTwo, nil)
-	_ = variadic(ir.Op{Name: "Mean", Since: 8, Grad: gradSum, Out: "mean", Doc: "The sum of the inputs, added in order, divided by their number, with broadcasting."}, sumOfTwo,
+	_ = variadic(ir.Op{Name: "Sum", Combines: true, Since: 8, Grad: gradSum, Out: "sum", Doc: "The sum of the inputs, added in order, with broadcasting."}, sumOfTwo, nil)
+	_ = variadic(ir.Op{Name: "Mean", Combines: true, Since: 8, Grad: gradSum, Out: "mean", Doc: "The sum of the inputs, added in order, divided by their number, with broadcasting."}, sumOfTwo,
 		func(x *tensor.Tensor, count int) (*tensor.Tensor, error) {
 			return mapFloat(x, func(v float32) float32 { return v / float32(count) }, func(v float64) float64 { return v / float64(count) })
 		})

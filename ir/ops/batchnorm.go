@@ -9,7 +9,8 @@ import (
 )
 
 var _ = define(ir.Op{
-	Name: "BatchNormalization", PerSample: true, Since: 14,
+	Name: "BatchNormalization", PerSample: func(n *ir.Node) bool { return byFirst(n) && n.Int("training_mode") == 0 }, Since: 14,
+	Roles: []ir.Role{1: ir.Gain, 2: ir.Bias, 3: ir.Statistic, 4: ir.Statistic}, Epilogue: true,
 	Doc: `Normalises every channel (dimension 1): with a = scale/√(var + ε), rounded after
 each operation, y = (x − mean)·a + B, the difference rounded and the rest in one
 fused multiply-add. In inference mean and var are the inputs. With training_mode

@@ -18,7 +18,8 @@ Sums over a channel are taken in the 8 groups of images of thriftc.ConvGradWeigh
 within one in the order of reductions (f32.Sum), then the groups in order.`
 
 var _ = define(ir.Op{
-	Name: "thriftc.BatchNormTrain",
+	Name:  "thriftc.BatchNormTrain",
+	Roles: []ir.Role{1: ir.Gain, 2: ir.Bias},
 	Doc: `Normalises every channel (dimension 1) with the statistics of X itself, and returns
 them: Y = (X − mean)·a + B with a = scale/√(var + ε), rounded after each operation, the
 difference rounded and the rest in one fused multiply-add. With k the mean of the

@@ -26,7 +26,8 @@ const (
 )
 
 var _ = define(ir.Op{
-	Name: "thriftc.BitQuant",
+	Name:  "thriftc.BitQuant",
+	Roles: []ir.Role{1: ir.Setting, 2: ir.Setting, 3: ir.Setting},
 	Doc: `Fake quantisation with a bit length that need not be whole: BitPruning (arXiv 2002.03090).
 With b = ⌊bits⌋ (at most max_bits − 1) and a = bits − b the result interpolates between two widths:
 y = Q(x, b) + a · (Q(x, b+1) − Q(x, b)), the difference rounded, the rest one fused multiply-add.

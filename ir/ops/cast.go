@@ -10,7 +10,8 @@ import (
 )
 
 var _ = define(ir.Op{
-	Name: "Cast",
+	Name:        "Cast",
+	Elementwise: true,
 	Doc: "Converts elements to another type. Floating point to floating point rounds to nearest even. Floating point to bool is x ≠ 0. " +
 		"Floating point to an integer of 8 bits or more cuts toward zero, to a narrower one rounds to nearest even; " +
 		"what lies outside the range becomes the nearest end of it, NaN becomes 0 (ONNX leaves both open). " +
@@ -33,6 +34,7 @@ var _ = define(ir.Op{
 
 var _ = define(ir.Op{
 	Name:  "CastLike",
+	Roles: []ir.Role{1: ir.Setting}, Elementwise: true,
 	Doc:   "Cast to the element type of another tensor.",
 	Since: 15,
 	In:    "input, target_type", Out: "output",

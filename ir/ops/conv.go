@@ -9,7 +9,8 @@ import (
 )
 
 var _ = define(ir.Op{
-	Name: "Conv", PerSample: true, Since: 1,
+	Name: "Conv", PerSample: byFirst, Since: 1,
+	Roles: []ir.Role{1: ir.Weight, 2: ir.Bias}, Layer: &ir.Layer{Channels: fixedChannels(0, 1)},
 	Doc: `Convolution: every output is the sum over input channels of its group, kernel
 rows and kernel columns, in this order, of X·W. The sum starts at +0, each
 product is added with one rounding (fused multiply-add), taps in the padding are

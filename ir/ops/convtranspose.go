@@ -11,7 +11,8 @@ import (
 )
 
 var _ = define(ir.Op{
-	Name: "ConvTranspose", PerSample: true, Since: 1,
+	Name: "ConvTranspose", PerSample: byFirst, Since: 1,
+	Roles: []ir.Role{1: ir.Weight, 2: ir.Bias}, Layer: &ir.Layer{Channels: fixedChannels(1, 0)},
 	Doc: `Transposed convolution: every element of X is spread over the output positions
 that a convolution with kernel W would have read to compute it. Every output is
 the sum over input channels of its group, kernel rows and kernel columns, in

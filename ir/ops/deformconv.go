@@ -10,6 +10,7 @@ import (
 
 var _ = define(ir.Op{
 	Name: "DeformConv", Since: 19,
+	Roles: []ir.Role{1: ir.Weight, 3: ir.Bias}, Layer: &ir.Layer{},
 	Doc: `Convolution in two dimensions whose taps are moved by offset (rows, then columns,
 for every tap of every output position) and scaled by mask. A tap between
 positions is interpolated from its four neighbours, which are 0 outside the

@@ -12,6 +12,7 @@ import (
 
 var _ = define(ir.Op{
 	Name: "Einsum", Since: 12,
+	Layer: &ir.Layer{Commutes: true},
 	Doc: `Einstein summation, as in "ij,jk->ik": letters name dimensions, and those that the
 output lacks are summed over; "..." stands for broadcast dimensions. Every output
 is the sum over the summed letters in the order in which they first stand in the

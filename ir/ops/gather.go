@@ -21,6 +21,7 @@ func indexIn(i int64, n int) (int, error) {
 
 var _ = define(ir.Op{
 	Name:  "Gather",
+	Roles: []ir.Role{1: ir.Setting},
 	Doc:   "Takes the given indices of an axis; the shape of indices replaces that dimension.",
 	Since: 11,
 	In:    "data, indices", Out: "output", Elements: ir.Moved,
@@ -87,6 +88,7 @@ var _ = define(ir.Op{
 
 var _ = define(ir.Op{
 	Name:  "GatherElements",
+	Roles: []ir.Role{1: ir.Setting},
 	Doc:   "Output element (…,i,…) is data element (…,indices[…,i,…],…) along an axis.",
 	Since: 11,
 	In:    "data, indices", Out: "output", Elements: ir.Moved,
@@ -156,6 +158,7 @@ func elementPositions(n *ir.Node, data []int, indices *tensor.Tensor) ([]int, er
 
 var _ = define(ir.Op{
 	Name:  "GatherND",
+	Roles: []ir.Role{1: ir.Setting},
 	Doc:   "Each vector along the last axis of indices names an element or a slice of data.",
 	Since: 12,
 	In:    "data, indices", Out: "output", Elements: ir.Moved,
@@ -242,10 +245,11 @@ func slicePositions(data []int, indices *tensor.Tensor, batch int) (starts []int
 }
 
 var _ = define(ir.Op{
-	Name:  "Where",
-	Doc:   "Takes the element of X where condition is true, that of Y elsewhere; all three are broadcast.",
-	Since: 9,
-	In:    "condition, X, Y", Out: "output",
+	Name:        "Where",
+	Elementwise: true,
+	Doc:         "Takes the element of X where condition is true, that of Y elsewhere; all three are broadcast.",
+	Since:       9,
+	In:          "condition, X, Y", Out: "output",
 	Grad: gradWhere,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if c := n.In[0].Type; c.Elem != tensor.Bool && c.Elem != tensor.Invalid {

@@ -124,6 +124,7 @@ func intRangeLen(start, limit, delta int64) (int, error) {
 
 var _ = define(ir.Op{
 	Name:  "OneHot",
+	Roles: []ir.Role{1: ir.Setting},
 	Doc:   "For each index a vector of depth elements along a new axis: values[1] at the index, values[0] elsewhere and for indices outside −depth…depth−1.",
 	Since: 11,
 	In:    "indices, depth, values", Out: "output",

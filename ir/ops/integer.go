@@ -135,8 +135,9 @@ func finishInteger(n *ir.Node, sum *tensor.Tensor, in []*tensor.Tensor, bias int
 }
 
 var _ = define(ir.Op{
-	Name:      "thriftc.QConv",
-	PerSample: true,
+	Name:  "thriftc.QConv",
+	Roles: []ir.Role{1: ir.Weight, 2: ir.Setting, 3: ir.Setting, 4: ir.Bias, 5: ir.Setting, 6: ir.Setting}, Layer: &ir.Layer{},
+	PerSample: byFirst,
 	Doc: `Convolution of integers: acc = Σ (x − x_zero_point)·(w − w_zero_point), exact;
 acc · 2^bias_shift + bias wraps to i32. With multiplier (one, or one per output channel)
 y = clamp(round_half_even(acc · multiplier) + y_zero_point, lo, hi), of the type of
@@ -203,8 +204,9 @@ func integerCost(n *ir.Node) ir.Cost {
 }
 
 var _ = define(ir.Op{
-	Name:      "thriftc.QGemm",
-	PerSample: true,
+	Name:  "thriftc.QGemm",
+	Roles: []ir.Role{1: ir.Weight, 2: ir.Setting, 3: ir.Setting, 4: ir.Bias, 5: ir.Setting, 6: ir.Setting}, Layer: &ir.Layer{},
+	PerSample: byFirst,
 	Doc: `Matrix product of integers: acc = Σ (a − a_zero_point)·(b − b_zero_point) over the last
 dimension of a and the first of b (the last if transB), then as thriftc.QConv does. b has two
 dimensions; b_zero_point, bias and multiplier have one element or one per column of the product.`,
@@ -264,7 +266,8 @@ dimensions; b_zero_point, bias and multiplier have one element or one per column
 })
 
 var _ = define(ir.Op{
-	Name: "thriftc.QAdd",
+	Name:  "thriftc.QAdd",
+	Roles: []ir.Role{2: ir.Setting, 3: ir.Setting, 4: ir.Setting, 5: ir.Setting}, Elementwise: true,
 	Doc: `Sum of integers of different scales: with p = (a − a_zero_point)·multipliers[0] +
 (b − b_zero_point)·multipliers[1], y = clamp(round_half_even(p / 2^shift) + y_zero_point, lo, hi).
 The multipliers are at most 2²¹ in magnitude, so that p fits i32. a and b broadcast.`,
@@ -336,7 +339,8 @@ The multipliers are at most 2²¹ in magnitude, so that p fits i32. a and b broa
 
 var _ = define(ir.Op{
 	Name:      "thriftc.Lookup",
-	PerSample: true,
+	Roles:     []ir.Role{1: ir.Setting},
+	PerSample: byFirst,
 	Doc: `Replaces every integer by an element of a table: y = table[x − least], least being the
 least number of x's type. Any function of one quantised tensor is one, exactly. x is i8 or
 u8, the table has 256 elements.`,

@@ -17,8 +17,9 @@ func inferQPool(n *ir.Node) (tensor.Elem, error) {
 }
 
 var _ = define(ir.Op{
-	Name:      "thriftc.QAveragePool",
-	PerSample: true,
+	Name:  "thriftc.QAveragePool",
+	Roles: []ir.Role{1: ir.Setting, 2: ir.Setting, 3: ir.Setting}, Pooling: true,
+	PerSample: byFirst,
 	Doc: `Mean of every window of integers: acc = Σ (x − x_zero_point) over the window, where the
 padding adds nothing, and y = clamp(round_half_even(acc · multiplier) + y_zero_point, lo, hi).
 The number of elements is part of the multiplier.`,
@@ -48,8 +49,9 @@ The number of elements is part of the multiplier.`,
 })
 
 var _ = define(ir.Op{
-	Name:      "thriftc.QGlobalAveragePool",
-	PerSample: true,
+	Name:  "thriftc.QGlobalAveragePool",
+	Roles: []ir.Role{1: ir.Setting, 2: ir.Setting, 3: ir.Setting}, Pooling: true,
+	PerSample: byFirst,
 	Doc: `Mean of every channel of integers: acc = Σ (x − x_zero_point) over the spatial dimensions and
 y = clamp(round_half_even(acc · multiplier) + y_zero_point, lo, hi). The number of elements is
 part of the multiplier.`,

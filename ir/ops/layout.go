@@ -11,7 +11,11 @@ import (
 )
 
 var _ = define(ir.Op{
-	Name:  "Transpose",
+	Name: "Transpose",
+	PerSample: func(n *ir.Node) bool {
+		p := n.Ints("perm")
+		return len(p) > 0 && p[0] == 0
+	},
 	Doc:   "Permutes the dimensions: output dimension i is input dimension perm[i].",
 	Since: 1,
 	In:    "data", Out: "transposed", Elements: ir.Moved,
@@ -69,7 +73,10 @@ func transpose(t *tensor.Tensor, perm []int) (*tensor.Tensor, error) {
 }
 
 var _ = define(ir.Op{
-	Name:  "Concat",
+	Name: "Concat",
+	PerSample: func(n *ir.Node) bool {
+		return besideAxis(n) && !slices.ContainsFunc(n.In, (*ir.Value).HasData)
+	},
 	Doc:   "Joins the inputs along an axis.",
 	Since: 4,
 	In:    "inputs*", Out: "concat_result", Elements: ir.Moved,
@@ -177,6 +184,7 @@ func concat(axis int, in ...*tensor.Tensor) (*tensor.Tensor, error) {
 
 var _ = define(ir.Op{
 	Name:  "Split",
+	Roles: []ir.Role{1: ir.Setting}, PerSample: besideAxis,
 	Doc:   "Cuts the input into pieces along an axis: of the sizes in split, or num_outputs equal ones, the last of which may be smaller.",
 	Since: 18,
 	In:    "input, split?", Out: "outputs*", Elements: ir.Moved,
@@ -321,6 +329,7 @@ func cut(t *tensor.Tensor, axis, from, size int) (*tensor.Tensor, error) {
 
 var _ = define(ir.Op{
 	Name:  "Slice",
+	Roles: []ir.Role{1: ir.Setting, 2: ir.Setting, 3: ir.Setting, 4: ir.Setting}, PerSample: slicePerSample,
 	Doc:   "Takes from each of axes the indices starts, starts+steps, … before ends; negative ones count from the end.",
 	Since: 10,
 	In:    "data, starts, ends, axes?, steps?", Out: "output", Elements: ir.Moved,
@@ -438,6 +447,23 @@ func inferSlice(n *ir.Node) ([]ir.Type, error) {
 	return types(ir.TensorType(in.Elem, dims...))
 }
 
+// slicePerSample: dimension 0 stays whole.
+func slicePerSample(n *ir.Node) bool {
+	rank := n.In[0].Type.Rank()
+	args := make([][]int64, 5)
+	for i := 1; i < 5; i++ {
+		v := n.Input(i)
+		if v != nil && !v.HasData() {
+			return false
+		} else if v != nil {
+			args[i] = v.Data.Int64s()
+		}
+	}
+	at, steps, err := sliceArgs(rank, args[1], args[2], args[3], args[4])
+	i := slices.Index(at, 0)
+	return err == nil && (i < 0 || args[1][i] == 0 && steps[i] == 1)
+}
+
 func evalSlice(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 	args := make([][]int64, 5)
 	for i, t := range in[:min(len(in), 5)] {
@@ -466,6 +492,7 @@ func evalSlice(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 
 var _ = define(ir.Op{
 	Name:  "Tile",
+	Roles: []ir.Role{1: ir.Setting},
 	Doc:   "Repeats the input along each dimension as often as repeats says.",
 	Since: 6,
 	In:    "input, repeats", Out: "output", Elements: ir.Moved,
@@ -516,7 +543,7 @@ var _ = define(ir.Op{
 
 var _ = define(ir.Op{
 	Name:      "DepthToSpace",
-	PerSample: true,
+	PerSample: byFirst,
 	Doc:       "Moves blocks of channels into space: [N, C·b·b, H, W] becomes [N, C, H·b, W·b].",
 	Since:     11,
 	In:        "input", Out: "output", Elements: ir.Moved,
@@ -553,7 +580,7 @@ var _ = define(ir.Op{
 
 var _ = define(ir.Op{
 	Name:      "SpaceToDepth",
-	PerSample: true,
+	PerSample: byFirst,
 	Doc: "Moves blocks of space into channels: [N, C, H, W] becomes [N, b·b·C, H/b, W/b], ordered by the place in the block first (DCR) " +
 		"or by the channel first (CRD, since opset 28).",
 	Since: 28,

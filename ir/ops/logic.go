@@ -10,6 +10,7 @@ import (
 // comparison completes and defines a test on two numbers of one type, with
 // broadcasting. f sees floats, u the type u64, i other integers.
 func comparison(o ir.Op, f func(x, y float64) bool, i func(x, y int64) bool, u func(x, y uint64) bool) *ir.Op {
+	o.Elementwise = true
 	o.In, o.Out, o.Cost, o.Import = "A, B", "C", perElement, importBinary
 	o.Infer = func(n *ir.Node) ([]ir.Type, error) {
 		t, err := inferArith(n)
@@ -98,6 +99,7 @@ var _ = define(ir.Op{
 
 // logical completes and defines an operator on two truth values, with broadcasting.
 func logical(o ir.Op, f func(x, y bool) bool) *ir.Op {
+	o.Elementwise = true
 	o.In, o.Out, o.Cost, o.Import, o.Since = "A, B", "C", perElement, importBinary, 7
 	o.Infer = func(n *ir.Node) ([]ir.Type, error) {
 		for i, v := range n.In {

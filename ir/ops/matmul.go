@@ -9,6 +9,17 @@ import (
 
 var _ = define(ir.Op{
 	Name: "MatMul", Since: 1,
+	Roles: []ir.Role{1: ir.Weight},
+	PerSample: func(n *ir.Node) bool {
+		return byFirst(n) && n.In[0].Type.Rank() > 1 && n.In[1].Data.Rank() == 2
+	},
+	Layer: &ir.Layer{Commutes: true, Channels: func(n *ir.Node, w int) (out, in int) {
+		rank := n.In[w].Type.Rank()
+		if w == 0 {
+			return rank - 2, rank - 1
+		}
+		return rank - 1, rank - 2
+	}},
 	Doc: `The matrix product of the last two dimensions, the others broadcast; a
 one-dimensional A is a row, a one-dimensional B a column, and that dimension is
 dropped. Every output is the sum over k in order, starting at +0, each product
@@ -133,6 +144,17 @@ func mulAdd[T number](y, a, b []T, m, k, n int) {
 
 var _ = define(ir.Op{
 	Name: "Gemm", Since: 7,
+	Roles: []ir.Role{1: ir.Weight, 2: ir.Bias},
+	PerSample: func(n *ir.Node) bool {
+		c := n.Input(2)
+		return n.Int("transA") == 0 && byFirst(n) && (c == nil || c.Data.Rank() < 2 || c.Data.Shape()[0] == 1)
+	},
+	Layer: &ir.Layer{Channels: func(n *ir.Node, w int) (out, in int) {
+		if (n.Int("transB") != 0) == (w == 1) {
+			return 0, 1
+		}
+		return 1, 0
+	}},
 	Doc: `α·A'·B' + β·C with A' = A or its transpose, likewise B', and C broadcast. The
 matrix product is that of MatMul; then it is multiplied by α, and β·C is added,
 with a rounding after each operation. Integers need whole α and β, and wrap.`,

@@ -20,8 +20,9 @@ var muxSpecs = append([]ir.AttrSpec{
 var groupSpec = ir.AttrSpec{Name: "group", Kind: ir.IntAttr, Default: int64(1), Doc: "the number of groups: output channels see only the input channels of their group"}
 
 var _ = define(ir.Op{
-	Name:      "thriftc.MuxConv",
-	PerSample: true,
+	Name:  "thriftc.MuxConv",
+	Roles: []ir.Role{1: ir.Weight, 2: ir.Setting, 3: ir.Bias}, Layer: &ir.Layer{},
+	PerSample: byFirst,
 	Doc: `Convolution with one weight per kernel slice: output channel m is the sum over the
 input channels c of its group, in this order, of W[m, c] · X[c] at tap P[m, c] of
 the kernel, counted in row-major order. It is Conv with all other weights absent:
@@ -261,7 +262,7 @@ func DenseMux(w, p *tensor.Tensor, e tensor.Elem, kernel []int64) *tensor.Tensor
 
 var _ = define(ir.Op{
 	Name:      "thriftc.Shift",
-	PerSample: true,
+	PerSample: byFirst,
 	Doc: `Moves every channel by its own distance: channel c of Y at output position o is
 channel c of X at the tap P[c] of the kernel's window at o, counted in row-major
 order, and 0 where that lies in the padding. It is the depthwise convolution whose

@@ -64,9 +64,10 @@ order of reductions (f32.Sum); with a = scale/√(var + ε), y = (x − mean)·a
 the difference rounded and the rest in one fused multiply-add.`
 
 var _ = define(ir.Op{
-	Name: "InstanceNormalization", PerSample: true, Since: 6,
-	Doc: "Normalises every channel of every sample over its spatial positions: " + normDoc,
-	In:  "input, scale, B", Out: "output",
+	Name: "InstanceNormalization", PerSample: byFirst, Since: 6,
+	Roles: []ir.Role{1: ir.Gain, 2: ir.Bias},
+	Doc:   "Normalises every channel of every sample over its spatial positions: " + normDoc,
+	In:    "input, scale, B", Out: "output",
 	Attrs: []ir.AttrSpec{epsilonSpec},
 	Grad:  gradGroupNorm,
 	Infer: func(n *ir.Node) ([]ir.Type, error) { return sameTypeOf(n, wantChannels(n)) },
@@ -81,8 +82,9 @@ var _ = define(ir.Op{
 
 var _ = define(ir.Op{
 	Name: "GroupNormalization", Since: 21,
-	Doc: "Normalises every group of channels of every sample: " + normDoc,
-	In:  "X, scale, bias", Out: "Y",
+	Roles: []ir.Role{1: ir.Gain, 2: ir.Bias},
+	Doc:   "Normalises every group of channels of every sample: " + normDoc,
+	In:    "X, scale, bias", Out: "Y",
 	Attrs: []ir.AttrSpec{epsilonSpec,
 		{Name: "num_groups", Kind: ir.IntAttr, Required: true, Doc: "the number of groups, a divisor of the number of channels"},
 		{Name: "stash_type", Kind: ir.IntAttr, Default: int64(1), Doc: "the ONNX type to compute in; f32 whatever it says, f64 for f64"},
@@ -184,6 +186,7 @@ func wantTail(n *ir.Node) (axis int, err error) {
 
 var _ = define(ir.Op{
 	Name: "LayerNormalization", Since: 17,
+	Roles: []ir.Role{1: ir.Gain, 2: ir.Bias},
 	Doc: `Normalises X over the dimensions from axis on: with the mean and the mean square
 deviation added in the order of reductions (f32.Sum) and i = 1/√(var + ε),
 y = ((x − mean)·i)·Scale + B, the last product and sum in one fused multiply-add
@@ -303,6 +306,7 @@ func (e *expansion) meanFrom(v *ir.Value, axis int) *ir.Value {
 
 var _ = define(ir.Op{
 	Name: "RMSNormalization", Since: 23,
+	Roles: []ir.Role{1: ir.Gain},
 	Doc: `Divides X by its root mean square over the dimensions from axis on, and multiplies
 it by scale: with the rounded squares added in the order of reductions (f32.Sum)
 and i = 1/√(mean + ε), y = (x·i)·scale, every operation rounded.`,

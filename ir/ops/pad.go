@@ -9,7 +9,8 @@ import (
 )
 
 var _ = define(ir.Op{
-	Name: "Pad",
+	Name:  "Pad",
+	Roles: []ir.Role{1: ir.Setting, 3: ir.Setting}, PerSample: padPerSample,
 	Doc: "Adds elements at the ends of dimensions, or removes them where pads is negative: removal comes first, " +
 		"and what is added repeats what is left.",
 	Since: 19,
@@ -117,6 +118,20 @@ func padsOf(rank int, pads, axes []int64) (before, after []int, err error) {
 		before[a], after[a] = int(b), int(e)
 	}
 	return before, after, nil
+}
+
+// padPerSample: nothing is added to dimension 0 or taken from it.
+func padPerSample(n *ir.Node) bool {
+	if !byFirst(n) {
+		return false
+	}
+	axes := n.ConstIn(3)
+	var at []int64
+	if axes != nil {
+		at = axes.Int64s()
+	}
+	before, after, err := padsOf(n.In[0].Type.Rank(), n.In[1].Data.Int64s(), at)
+	return err == nil && before[0] == 0 && after[0] == 0
 }
 
 func evalPad(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {

@@ -131,7 +131,8 @@ func (w *Window) taps(pos []int, taps []int) ([]int, int) {
 }
 
 var _ = define(ir.Op{
-	Name: "MaxPool", PerSample: true, Since: 12,
+	Name: "MaxPool", PerSample: byFirst, Since: 12,
+	Pooling: true, Homogeneous: true,
 	Doc: `The greatest element of every window; padding never counts. Taps are compared in
 row-major order and an element replaces the one before only if it is greater, so
 a NaN counts only as the first tap. Indices are the flat positions of the
@@ -200,7 +201,8 @@ func columnMajor(at []int64, spatial []int) {
 }
 
 var _ = define(ir.Op{
-	Name: "AveragePool", PerSample: true, Since: 19,
+	Name: "AveragePool", PerSample: byFirst, Since: 19,
+	Pooling: true, Homogeneous: true, Combines: true,
 	Doc: `The mean of every window: its elements inside the input, added in row-major
 order, divided by their number, or with count_include_pad by the number of
 positions inside the padded input.`,
@@ -260,6 +262,7 @@ func averagePool[T float](n *ir.Node, x *tensor.Tensor) ([]*tensor.Tensor, error
 
 var _ = define(ir.Op{
 	Name: "LpPool", Since: 18,
+	Pooling: true, Homogeneous: true,
 	Doc: `The p-norm of every window: (Σ|x|ᵖ)^(1/p) over its elements inside the input. The
 powers are rounded before they are added in row-major order.`,
 	In: "X", Out: "Y",
@@ -385,13 +388,13 @@ func mapPlanes[T float](n *ir.Node, x *tensor.Tensor, f func(n *ir.Node, x []T) 
 }
 
 var (
-	_ = globalPool(ir.Op{Name: "GlobalAveragePool", PerSample: true, Since: 1, Grad: gradGlobalAveragePool,
+	_ = globalPool(ir.Op{Name: "GlobalAveragePool", Pooling: true, Homogeneous: true, Combines: true, PerSample: byFirst, Since: 1, Grad: gradGlobalAveragePool,
 		Doc: "The mean over all spatial positions: their sum in the order of reductions (f32.Sum), divided by their number.",
 	}, planeMean[float32], planeMean[float64])
-	_ = globalPool(ir.Op{Name: "GlobalMaxPool", PerSample: true, Since: 1, Elements: ir.Selected, Grad: gradGlobalMaxPool,
+	_ = globalPool(ir.Op{Name: "GlobalMaxPool", Pooling: true, Homogeneous: true, PerSample: byFirst, Since: 1, Elements: ir.Selected, Grad: gradGlobalMaxPool,
 		Doc: "The greatest element over all spatial positions, compared in row-major order; a NaN counts only as the first.",
 	}, greatest[float32], greatest[float64])
-	_ = globalPool(ir.Op{Name: "GlobalLpPool", Since: 2, Grad: gradGlobalLpPool, Attrs: []ir.AttrSpec{pSpec},
+	_ = globalPool(ir.Op{Name: "GlobalLpPool", Pooling: true, Homogeneous: true, Since: 2, Grad: gradGlobalLpPool, Attrs: []ir.AttrSpec{pSpec},
 		Doc: "The p-norm over all spatial positions: the powers are rounded, then added in the order of reductions (f32.Sum).",
 	}, lpNorm[float32], lpNorm[float64])
 )

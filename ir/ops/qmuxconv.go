@@ -8,8 +8,9 @@ import (
 )
 
 var _ = define(ir.Op{
-	Name:      "thriftc.QMuxConv",
-	PerSample: true,
+	Name:  "thriftc.QMuxConv",
+	Roles: []ir.Role{1: ir.Weight, 2: ir.Setting, 3: ir.Setting, 4: ir.Bias, 5: ir.Setting, 6: ir.Setting}, Layer: &ir.Layer{},
+	PerSample: byFirst,
 	Doc: `Convolution of integers with one weight per kernel slice: acc is the sum over the
 input channels c of the group of (x[c] − x_zero_point)·w[m, c] at tap p[m, c] of the kernel,
 exact; then as thriftc.QConv does, with bias, multiplier and y_zero_point. x is i8 or

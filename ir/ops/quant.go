@@ -25,7 +25,8 @@ var quantAttrs = []ir.AttrSpec{
 
 var _ = define(ir.Op{
 	Name:      "thriftc.Quant",
-	PerSample: true,
+	Roles:     []ir.Role{1: ir.Setting, 2: ir.Setting, 3: ir.Setting},
+	PerSample: quantPerSample,
 	Doc: `Rounds x to the grid of a bits-wide integer and back: fake quantisation.
 With zero_point_order "after_round" (ONNX QuantizeLinear then DequantizeLinear):
 q = clamp(round(x / scale) + zero_point, lo, hi).
@@ -331,7 +332,8 @@ func QuantOf(n *ir.Node) (QuantInfo, bool) {
 }
 
 var _ = define(ir.Op{
-	Name: "thriftc.BipolarQuant",
+	Name:  "thriftc.BipolarQuant",
+	Roles: []ir.Role{1: ir.Setting},
 	Doc: `Replaces x by its sign times scale: y = scale if x ≥ 0, otherwise −scale (NaN too).
 The meaning of QONNX BipolarQuant. scale has one element, or one per index of x along axis.`,
 	In: "x, scale", Out: "y",
@@ -359,7 +361,8 @@ The meaning of QONNX BipolarQuant. scale has one element, or one per index of x 
 })
 
 var _ = define(ir.Op{
-	Name: "thriftc.Trunc",
+	Name:  "thriftc.Trunc",
+	Roles: []ir.Role{1: ir.Setting, 2: ir.Setting, 3: ir.Setting, 4: ir.Setting},
 	Doc: `Drops low bits of a quantised value: QONNX Trunc.
 t = round_half_even(x / scale + zero_point) / 2^shift, clamped to the range of a
 bits-wide integer (bits 0: not clamped) and rounded by rounding_mode;

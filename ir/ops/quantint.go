@@ -58,7 +58,8 @@ func zeroAt(in []*tensor.Tensor, i int) *tensor.Tensor {
 }
 
 var _ = define(ir.Op{
-	Name: "MatMulInteger",
+	Name:  "MatMulInteger",
+	Roles: []ir.Role{1: ir.Weight, 2: ir.Setting, 3: ir.Setting}, Layer: &ir.Layer{Commutes: true},
 	Doc: `The matrix product of A − a_zero_point and B − b_zero_point, exact, as i32 that wraps.
 a_zero_point has one element, or one per row of A; b_zero_point one per column of B.`,
 	In: "A, B, a_zero_point?, b_zero_point?", Out: "Y", Since: 10,
@@ -106,7 +107,8 @@ func perVector(z *tensor.Tensor) *tensor.Tensor {
 }
 
 var _ = define(ir.Op{
-	Name: "ConvInteger",
+	Name:  "ConvInteger",
+	Roles: []ir.Role{1: ir.Weight, 2: ir.Setting, 3: ir.Setting}, Layer: &ir.Layer{},
 	Doc: `The convolution of x − x_zero_point with w − w_zero_point, exact, as i32 that wraps;
 the padding counts as x_zero_point. w_zero_point has one element, or one per output channel.`,
 	In: "x, w, x_zero_point?, w_zero_point?", Out: "y", Since: 10,

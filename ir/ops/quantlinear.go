@@ -42,7 +42,8 @@ func inferLinear(n *ir.Node) error {
 
 var _ = define(ir.Op{
 	Name:      "QuantizeLinear",
-	PerSample: true,
+	Roles:     []ir.Role{1: ir.Setting, 2: ir.Setting},
+	PerSample: quantPerSample,
 	Doc: `Quantises x to integers: y = saturate(round_half_even(x / y_scale) + y_zero_point).
 The quotient is rounded once to f32, f16 and bf16 inputs too, unless precision names a
 narrower type; the rest is exact. NaN becomes the least integer. Integers have any
@@ -100,7 +101,9 @@ width up to 32 bits. float8 and float4 outputs are not supported.`,
 })
 
 var _ = define(ir.Op{
-	Name: "DequantizeLinear",
+	Name:      "DequantizeLinear",
+	PerSample: quantPerSample,
+	Roles:     []ir.Role{1: ir.Setting, 2: ir.Setting},
 	Doc: `Returns the numbers that integers stand for: y = (x − x_zero_point) · x_scale. The
 difference is exact; it is converted to f32, multiplied, and rounded to the type of y, which
 is that of x_scale. Integers have any width up to 32 bits, or are bipolar. float8 and float4 are not supported.`,

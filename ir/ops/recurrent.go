@@ -42,6 +42,7 @@ func defineRecurrent(name, doc string, kind recurrent, extra ...ir.AttrSpec) *ir
 		in, out = in+", initial_c?, P?", out+", Y_c?"
 	}
 	return define(ir.Op{
+		Roles: []ir.Role{1: ir.Weight, 2: ir.Weight, 3: ir.Bias, 4: ir.Setting}, Layer: &ir.Layer{},
 		Name:  name,
 		Doc:   doc,
 		Since: 14,

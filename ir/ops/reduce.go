@@ -113,7 +113,8 @@ func defineReduce(name string, since int, what string, red reduction) *ir.Op {
 		Name:  name,
 		Doc:   "For each index of the other axes, " + what + " over the given axes.",
 		Since: since,
-		In:    "data, axes?", Out: "reduced", Elements: elements,
+		In:    "data, axes?", Out: "reduced", Elements: elements, Roles: []ir.Role{1: ir.Setting},
+		Combines: name == "ReduceMean" || name == "ReduceSum",
 		Attrs: []ir.AttrSpec{
 			{Name: "keepdims", Kind: ir.IntAttr, Default: int64(1), Doc: "1: reduced axes stay with size 1; 0: they go"},
 			{Name: "noop_with_empty_axes", Kind: ir.IntAttr, Default: int64(0), Doc: "what axes absent or empty means; 0: all axes; 1: none, the output is the input"},

@@ -11,6 +11,7 @@ import (
 
 var _ = define(ir.Op{
 	Name:      "Identity",
+	PerSample: byFirst,
 	Sequences: true,
 	Doc:       "Returns its input.",
 	Since:     1,
@@ -160,6 +161,7 @@ var _ = define(ir.Op{
 
 var _ = define(ir.Op{
 	Name:  "Reshape",
+	Roles: []ir.Role{1: ir.Shape}, PerSample: byFirst,
 	Doc:   "The same elements in another shape. One dimension may be −1: what is left; 0 keeps the input's dimension.",
 	Since: 14,
 	In:    "data, shape", Out: "reshaped", Elements: ir.Kept,
@@ -275,6 +277,7 @@ func evalReshape(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 
 var _ = define(ir.Op{
 	Name:  "Squeeze",
+	Roles: []ir.Role{1: ir.Setting}, PerSample: byFirst,
 	Doc:   "Removes dimensions of size 1: those in axes, or all.",
 	Since: 13,
 	In:    "data, axes?", Out: "squeezed", Elements: ir.Kept,
@@ -352,6 +355,7 @@ func importAxes(r *ir.Rewriter, n *ir.Node, opset int) error {
 
 var _ = define(ir.Op{
 	Name:  "Unsqueeze",
+	Roles: []ir.Role{1: ir.Setting}, PerSample: byFirst,
 	Doc:   "Inserts dimensions of size 1 at axes, which count in the output.",
 	Since: 13,
 	In:    "data, axes", Out: "expanded", Elements: ir.Kept,
@@ -405,6 +409,7 @@ func unsqueezed[D any](dims []D, axes []int64, one D) ([]D, error) {
 
 var _ = define(ir.Op{
 	Name:  "Expand",
+	Roles: []ir.Role{1: ir.Shape},
 	Doc:   "Broadcasts the input to a shape; where shape says 1 the input's dimension stays.",
 	Since: 8,
 	In:    "input, shape", Out: "output", Elements: ir.Moved,

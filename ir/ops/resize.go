@@ -14,7 +14,8 @@ import (
 var coordinateModes = []string{"half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_crop_and_resize"}
 
 var _ = define(ir.Op{
-	Name: "Resize",
+	Name:  "Resize",
+	Roles: []ir.Role{1: ir.Setting, 2: ir.Setting, 3: ir.Shape}, Combines: true, PerSample: resizePerSample,
 	Doc: "Resamples the input to other sizes. Source coordinates are computed in f32, as ONNX Runtime does; nearest only moves elements; " +
 		"linear and cubic interpolate one axis after the other, the first axis first, in f64, and round once at the end " +
 		"(toward zero for integers).",
@@ -160,6 +161,11 @@ func resizeAxes(n *ir.Node, rank int) ([]int, error) {
 		return axesOf(a, rank)
 	}
 	return allAxes(rank), nil
+}
+
+// resizePerSample: dimension 0 keeps its size, and no region of it is cut out.
+func resizePerSample(n *ir.Node) bool {
+	return byFirst(n) && n.Str("coordinate_transformation_mode") != "tf_crop_and_resize" && n.In[0].Type.Dims[0] == n.Out[0].Type.Dims[0]
 }
 
 func inferResize(n *ir.Node) ([]ir.Type, error) {

@@ -12,7 +12,7 @@ import (
 // alongAxisOp completes and defines an operator that maps every line of
 // elements along the attribute axis to another line.
 func alongAxisOp(o ir.Op, f func(y, x []float32), f64 func(y, x []float64)) *ir.Op {
-	o.In, o.Out, o.Since = "input", "output", 13
+	o.In, o.Out, o.Since, o.PerSample = "input", "output", 13, besideAxis
 	o.Attrs = []ir.AttrSpec{{Name: "axis", Kind: ir.IntAttr, Default: int64(-1), Doc: "the dimension along which the operator works"}}
 	o.Infer = func(n *ir.Node) ([]ir.Type, error) {
 		if x := n.In[0].Type; !x.Unranked {
@@ -108,10 +108,10 @@ func importFlattening(r *ir.Rewriter, n *ir.Node, opset int) error {
 }
 
 var (
-	_ = alongAxisOp(ir.Op{Name: "Softmax", Grad: gradSoftmax,
+	_ = alongAxisOp(ir.Op{Name: "Softmax", Probabilities: true, Grad: gradSoftmax,
 		Doc: "e^(x−m)/s along axis: m is the greatest element, s the sum of the rounded exponentials in the order of reductions (f32.Sum).",
 	}, softmax[float32], softmax[float64])
-	_ = alongAxisOp(ir.Op{Name: "LogSoftmax", Grad: gradSoftmax,
+	_ = alongAxisOp(ir.Op{Name: "LogSoftmax", Probabilities: true, Grad: gradSoftmax,
 		Doc: "(x−m) − ln s along axis: m is the greatest element, s the sum of the rounded e^(x−m) in the order of reductions (f32.Sum).",
 	}, logSoftmax[float32], logSoftmax[float64])
 	_ = alongAxisOp(ir.Op{Name: "Hardmax",
@@ -209,7 +209,7 @@ func sameTypeOf(n *ir.Node, err error) ([]ir.Type, error) {
 }
 
 var _ = define(ir.Op{
-	Name: "LRN", PerSample: true, Since: 1,
+	Name: "LRN", PerSample: byFirst, Since: 1,
 	Doc: `Local response normalisation: x/(bias + (α/size)·s)^β, where s is the sum of the
 squares of the size channels around x's, in order. α/size, every square, the
 product, the sum with bias, the power and the quotient are rounded once each.`,
@@ -256,8 +256,9 @@ func lrn[T float](n *ir.Node, y, x []T) {
 
 var _ = define(ir.Op{
 	Name: "Flatten", Since: 9,
-	Doc: "X as a matrix: the product of the dimensions before axis by the product of the others.",
-	In:  "input", Out: "output", Elements: ir.Kept, Grad: gradReshape,
+	PerSample: byFirst,
+	Doc:       "X as a matrix: the product of the dimensions before axis by the product of the others.",
+	In:        "input", Out: "output", Elements: ir.Kept, Grad: gradReshape,
 	Attrs: []ir.AttrSpec{{Name: "axis", Kind: ir.IntAttr, Default: int64(1), Doc: "the first dimension that goes to the columns, 0 to the rank, or counted from the end"}},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		x := n.In[0].Type

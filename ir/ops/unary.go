@@ -32,7 +32,7 @@ func Scalar(n *ir.Node) func(float32) float32 {
 // elementwise completes and defines an operator that applies a function to
 // every element of its floating-point input.
 func elementwise(o ir.Op, f func(n *ir.Node) scalar) *ir.Op {
-	o.In, o.Out, o.Infer, o.Cost = "X", "Y", floatType, perElement
+	o.In, o.Out, o.Infer, o.Cost, o.Elementwise = "X", "Y", floatType, perElement, true
 	if s := slopes[o.Name]; s != nil {
 		o.Grad = gradSlope(s)
 	}
@@ -48,6 +48,12 @@ func elementwise(o ir.Op, f func(n *ir.Node) scalar) *ir.Op {
 func unary(name string, since int, doc string, f func(float32) float32, f64 func(float64) float64) *ir.Op {
 	s := scalar{f, f64}
 	return elementwise(ir.Op{Name: name, Since: since, Doc: doc}, func(*ir.Node) scalar { return s })
+}
+
+// activation is unary for functions that networks use as non-linearities.
+func activation(name string, since int, doc string, f func(float32) float32, f64 func(float64) float64) *ir.Op {
+	s := scalar{f, f64}
+	return elementwise(ir.Op{Name: name, Since: since, Doc: doc, Epilogue: true}, func(*ir.Node) scalar { return s })
 }
 
 // narrow makes a float32 function of one on float64 by rounding its result once.
@@ -72,13 +78,13 @@ var (
 	_ = unary("Atan", 7, "The arc tangent of every element, in radians.", f32.Atan, f32.Atan64)
 	_ = unary("Sinh", 9, "The hyperbolic sine of every element.", f32.Sinh, f32.Sinh64)
 	_ = unary("Cosh", 9, "The hyperbolic cosine of every element.", f32.Cosh, f32.Cosh64)
-	_ = unary("Tanh", 6, "The hyperbolic tangent of every element.", f32.Tanh, f32.Tanh64)
+	_ = activation("Tanh", 6, "The hyperbolic tangent of every element.", f32.Tanh, f32.Tanh64)
 	_ = unary("Asinh", 9, "The inverse hyperbolic sine of every element.", f32.Asinh, f32.Asinh64)
 	_ = unary("Acosh", 9, "The inverse hyperbolic cosine of every element; NaN below 1.", f32.Acosh, f32.Acosh64)
 	_ = unary("Atanh", 9, "The inverse hyperbolic tangent of every element; NaN outside −1…1.", f32.Atanh, f32.Atanh64)
-	_ = unary("Sigmoid", 6, "1/(1 + e⁻ˣ) of every element.", f32.Sigmoid, f32.Sigmoid64)
-	_ = unary("Softplus", 1, "ln(1 + eˣ) of every element.", f32.Softplus, f32.Softplus64)
-	_ = unary("Softsign", 1, "x/(1 + |x|) of every element; the sum and the quotient are rounded once each.",
+	_ = activation("Sigmoid", 6, "1/(1 + e⁻ˣ) of every element.", f32.Sigmoid, f32.Sigmoid64)
+	_ = activation("Softplus", 1, "ln(1 + eˣ) of every element.", f32.Softplus, f32.Softplus64)
+	_ = activation("Softsign", 1, "x/(1 + |x|) of every element; the sum and the quotient are rounded once each.",
 		func(x float32) float32 { return x / (1 + absOf(x)) }, func(x float64) float64 { return x / (1 + absOf(x)) })
 )
 
@@ -87,7 +93,7 @@ func absOf[T float32 | float64](x T) T { return T(math.Abs(float64(x))) }
 // numericUnary completes and defines an operator that applies a function to
 // every element of its input, integer or floating point. Integers wrap.
 func numericUnary(o ir.Op, s scalar, f func(int64) int64) *ir.Op {
-	o.In, o.Out, o.Cost = "X", "Y", perElement
+	o.In, o.Out, o.Cost, o.Elementwise = "X", "Y", perElement, true
 	if s := slopes[o.Name]; s != nil {
 		o.Grad = gradSlope(s)
 	}
@@ -136,7 +142,7 @@ var (
 		func(x int64) int64 { return -x })
 	_ = numericUnary(ir.Op{Name: "Sign", Since: 9, Doc: "−1, 0 or 1 with the sign of every element; NaN stays NaN."},
 		scalar{signOf[float32], signOf[float64]}, signOf[int64])
-	_ = numericUnary(ir.Op{Name: "Relu", Since: 6, Grad: gradRelu, Doc: "0 where x < 0, else x: −0 and NaN stay."},
+	_ = numericUnary(ir.Op{Name: "Relu", Epilogue: true, Homogeneous: true, Since: 6, Grad: gradRelu, Doc: "0 where x < 0, else x: −0 and NaN stay."},
 		scalar{reluOf[float32], reluOf[float64]}, reluOf[int64])
 )
 
@@ -159,7 +165,8 @@ func reluOf[T float32 | float64 | int64](x T) T {
 
 var _ = define(ir.Op{
 	Name: "IsNaN", Since: 9, Doc: "Whether every element is not a number.", In: "X", Out: "Y",
-	Infer: toBool, Cost: perElement,
+	Elementwise: true,
+	Infer:       toBool, Cost: perElement,
 	Eval: func(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 		return one(testFloat(in[0], math.IsNaN), nil)
 	},
@@ -167,6 +174,7 @@ var _ = define(ir.Op{
 
 var _ = define(ir.Op{
 	Name: "IsInf", Since: 10, Doc: "Whether every element is infinite.", In: "X", Out: "Y",
+	Elementwise: true,
 	Attrs: []ir.AttrSpec{
 		{Name: "detect_negative", Kind: ir.IntAttr, Default: int64(1), Doc: "0: −∞ does not count"},
 		{Name: "detect_positive", Kind: ir.IntAttr, Default: int64(1), Doc: "0: +∞ does not count"},
@@ -199,6 +207,7 @@ func testFloat(x *tensor.Tensor, f func(float64) bool) *tensor.Tensor {
 
 var _ = define(ir.Op{
 	Name: "Not", Since: 1, Doc: "The opposite of every element.", In: "X", Out: "Y",
+	Elementwise: true,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if x := n.In[0].Type; x.Elem != tensor.Bool {
 			return nil, fmt.Errorf("X is %v, expected bool", x)
@@ -218,6 +227,7 @@ var _ = define(ir.Op{
 
 var _ = define(ir.Op{
 	Name: "BitwiseNot", Since: 18, Doc: "Every element with all its bits inverted.", In: "X", Out: "Y",
+	Elementwise: true,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if x := n.In[0].Type; !x.Elem.IsInt() {
 			return nil, fmt.Errorf("X is %v, expected integers", x)
