@@ -76,7 +76,7 @@ func (b *bitQuant) forward(in []*view, out *view, stages []stage, others []*view
 	x := in[0]
 	if b.rows > 0 || out.block == 1 && flat(append(others, x, out)...) {
 		return b.pieces(in[0], in[1:4], max(b.rows, 1), chunk, func(w *worker, p *simd.BitParams, row, at, size int) {
-			from, to := x.data[at:at+size], out.data[at:at+size]
+			from, to := x.all()[at:at+size], out.all()[at:at+size]
 			if whole := size / simd.Block; whole > 0 {
 				w.lanes = simd.Lanes{N: whole, X: unsafe.Pointer(&from[0]), Y: unsafe.Pointer(&to[0]), Params: unsafe.Pointer(p)}
 				b.set.BitRow(&w.lanes)
@@ -87,7 +87,7 @@ func (b *bitQuant) forward(in []*view, out *view, stages []stage, others []*view
 			for _, s := range bind(stages, inChannel, others) {
 				var other []float32
 				if s.other != nil {
-					other = s.other.data[at : at+size]
+					other = s.other.all()[at : at+size]
 				}
 				s.apply(w, to, other, 0)
 			}
@@ -223,9 +223,9 @@ func (b *bitQuant) backwardRows(in, out []*view, stages []stage, others []*view,
 		for _, s := range after {
 			var other []float32
 			if s.other != nil {
-				other = s.other.data[at : at+size]
+				other = s.other.all()[at : at+size]
 			}
-			s.apply(w, dx.data[at:at+size], other, 0)
+			s.apply(w, dx.all()[at:at+size], other, 0)
 		}
 	})
 	return append(phases, phase{1, func(*worker, int) {

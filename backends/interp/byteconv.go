@@ -105,15 +105,7 @@ func (c *byteConv) unit(n *ir.Node) unit {
 		if out[0].size == 0 {
 			return nil
 		}
-		p := c.product(in[0], out[0])
-		if out[0].halo() {
-			p.done = func(_ *worker, image int, n *panel, row int) {
-				for g := n.block; g < n.block+n.blocks; g++ {
-					out[0].clearHalo(image, g, row, row+1)
-				}
-			}
-		}
-		return []phase{p.phase()}
+		return []phase{c.product(in[0], out[0], nil).phase()}
 	}}
 }
 
@@ -141,12 +133,7 @@ func byteSumsSource(x *executable, n *ir.Node) (source, bool) {
 			if out.size == 0 {
 				return nil
 			}
-			p := c.product(in[0], out)
-			keep := p.proto
-			params := p.params
-			p.finish(atStore(stages, others, c.w.oc, inBlock, 0), out)
-			p.proto, p.params = keep, params
-			return []phase{p.phase()}
+			return []phase{c.product(in[0], out, bind(stages, inBlock, others)).phase()}
 		}}, true
 }
 
@@ -176,8 +163,8 @@ func byteTiling(s *simd.Set, n, pixels, taps int) (blocks int, split []int) {
 	return tiling(n, pixels, s.BytePixels, func(b, p int) int { return max(4*b*p, 3*(b+p), 20)*taps + 20*b*p + 80 })
 }
 
-// product returns the work from in to out, which are bytes, or floats.
-func (c *byteConv) product(in, out *view) *product {
+// product returns the work from in to out, which are bytes, or floats, and the stages after it.
+func (c *byteConv) product(in, out *view, after []bound) *product {
 	s, w := c.x.set, &c.w
 	p := &product{images: w.n, rows: w.oh, x: follow(in), y: follow(out)}
 	p.x.at -= (w.top*in.row + w.left*in.block) * in.bytes
@@ -185,7 +172,7 @@ func (c *byteConv) product(in, out *view) *product {
 	p.x.pixel *= w.sw
 	cols, last := w.ow, w.ow
 	depthwise := c.depthwise(in.block)
-	if w.linear() && flat(in, out) && !depthwise {
+	if w.linear() && p.flat(after) && !depthwise {
 		p.line(&cols, &last, w.oh*w.ow)
 	}
 	blocks := blocksOf(w.oc)
@@ -239,6 +226,7 @@ func (c *byteConv) product(in, out *view) *product {
 		t := &sumTile{c: c, z: z, run: run, always: always}
 		p.tile = t.tile
 	}
+	p.finish(after)
 	p.spread(c.x.pool.workers)
 	return p
 }

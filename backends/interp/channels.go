@@ -61,7 +61,7 @@ func (a *arranger) pick(u unit) bool {
 		a.picked[n.Out[i]] = p
 	}
 	a.steps = append(a.steps, step{node: n, nodes: []*ir.Node{n}, name: "view", kind: arranged})
-	a.units = append(a.units, u)
+	a.placed = append(a.placed, placed{unit: u})
 	return true
 }
 
@@ -221,9 +221,11 @@ func (a *arranger) natural(v *ir.Value) int {
 	}
 	to := a.hold(v, blocked, inArena)
 	a.steps = append(a.steps, step{name: "channels", kind: computed, in: in, out: []int{to}})
-	a.units = append(a.units, unit{make: func(in, out []*view, _ *step) []phase {
+	gathers := unit{make: func(in, out []*view, _ *step) []phase {
 		return p.gather(a.set.set, func(v *ir.Value) *view { return in[seen[v]] }, out[0])
-	}})
+	}}
+	w := want{layout: blocked}
+	a.placed = append(a.placed, placed{gathers, slices.Repeat([]want{w}, len(in)), []want{w}})
 	return to
 }
 

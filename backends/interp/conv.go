@@ -119,18 +119,23 @@ func (w *window) taps(in *view, first, channels int) []int {
 }
 
 // tiles returns the product of a convolution from in to out: its pixels, panels and tasks.
-func (w *window) tiles(s *simd.Set, in, out, add *view, weights *view, threads int) *product {
+// st is applied to the results; nil: they are not yet those of the node, and their halo is not cleared.
+func (w *window) tiles(s *simd.Set, in, out *view, st *store, weights *view, threads int) *product {
 	groups, rows, k := w.weightRows()
 	p := &product{tile: floatTile(s), weights: weights, images: w.n, rows: w.oh, x: follow(in), y: follow(out)}
-	if add != nil {
-		p.a = follow(add)
+	var after []bound
+	if st != nil {
+		after = st.rest
+		if st.add != nil {
+			p.a = follow(st.add)
+		}
 	}
 	p.x.at -= (w.top*in.row + w.left*in.block) * in.bytes
 	p.x.row *= w.sh
 	p.x.pixel *= w.sw
 	cols, last := w.ow, w.ow
 	blocks := blocksOf(rows)
-	if w.linear() && flat(in, out, add) {
+	if w.linear() && p.flat(after) {
 		p.line(&cols, &last, w.oh*w.ow)
 	}
 	most, split := floatTiling(s, blocks, cols)
@@ -159,8 +164,22 @@ func (w *window) tiles(s *simd.Set, in, out, add *view, weights *view, threads i
 		}
 	}
 	p.proto = simd.Tile{Dist: p.x.pixel, WBlock: 4 * simd.Block * k, YBlock: p.y.block, YDist: p.y.pixel, AddBlock: p.a.block, AddDist: p.a.pixel}
+	if st != nil {
+		p.proto.Flags, p.proto.Lo, p.proto.Hi, p.params = st.flags, st.lo, st.hi, st.params
+		p.finish(after)
+	}
 	p.spread(threads)
 	return p
+}
+
+// flat reports whether the pixels of all rows can be one line: in every value that the product,
+// or a stage after it, reads or writes.
+func (p *product) flat(after []bound) bool {
+	views := []*view{p.x.view, p.y.view, p.a.view}
+	for _, b := range after {
+		views = append(views, b.other)
+	}
+	return flat(views...)
 }
 
 // line makes the pixels of all rows one line, or the images' only pixels, of which
@@ -289,11 +308,10 @@ func (c *convolution) phases(in []*view, out *view, stages []stage, others []*vi
 	if c.late {
 		phases = append(phases, st.lateBias(in[len(in)-1], w.oc, s))
 	}
-	p := w.tiles(c.x.set, in[0], out, st.add, weights, c.x.pool.workers)
+	p := w.tiles(c.x.set, in[0], out, &st, weights, c.x.pool.workers)
 	if c.used != nil {
 		c.skip(p, c.used)
 	}
-	p.finish(st, out)
 	return append(phases, p.phase())
 }
 
@@ -359,10 +377,10 @@ func paramView(p []float32, channels int) *view {
 	return v
 }
 
-// finish makes p apply st to the results in out.
-func (p *product) finish(st store, out *view) {
-	p.proto.Flags, p.proto.Lo, p.proto.Hi, p.params = st.flags, st.lo, st.hi, st.params
-	if len(st.rest) == 0 && !out.halo() {
+// finish makes p apply stages to rows of results once they are complete, and clear the halo beside them.
+func (p *product) finish(after []bound) {
+	out := p.y.view
+	if len(after) == 0 && !out.halo() {
 		return
 	}
 	cols, last := sum(p.split), sum(p.lastSplit)
@@ -375,12 +393,12 @@ func (p *product) finish(st store, out *view) {
 			switch {
 			case p.mode == byImage:
 				for i := range pixels {
-					finish(w, st.rest, out, row*cols+i, g, 0, 0, out.block)
+					finish(w, after, out, row*cols+i, g, 0, 0, out.block)
 				}
 			case p.mode == byLine:
-				finish(w, st.rest, out, image, g, 0, row*cols*out.block, pixels*out.block)
+				finish(w, after, out, image, g, 0, row*cols*out.block, pixels*out.block)
 			default:
-				finish(w, st.rest, out, image, g, row, 0, pixels*out.block)
+				finish(w, after, out, image, g, row, 0, pixels*out.block)
 				out.clearHalo(image, g, row, row+1)
 			}
 		}

@@ -130,9 +130,9 @@ func (g *gemm) phases(in []*view, out *view, stages []stage, others []*view, s *
 				for j := range st.rest {
 					var other []float32
 					if o := st.rest[j].other; o != nil {
-						other = o.data[at:][:width]
+						other = o.all()[at:][:width]
 					}
-					st.rest[j].apply(w, out.data[at:][:width], other, ch)
+					st.rest[j].apply(w, out.all()[at:][:width], other, ch)
 				}
 			}
 		}

@@ -315,19 +315,16 @@ func (c *gradInput) make(in []*view, out *view, stages []stage, others []*view, 
 		if !whole && w.linear() {
 			w.ih++ // the output's pixels do not follow each other
 		}
-		add := (*view)(nil)
-		var st store
+		var st *store
 		if whole {
-			st = atStore(stages, others, w.oc, inBlock, simd.Bias|simd.Norm|simd.Add|simd.Clamp)
-			add = st.add
+			all := atStore(stages, others, w.oc, inBlock, simd.Bias|simd.Norm|simd.Add|simd.Clamp)
+			st = &all
 		}
-		t := w.tiles(c.x.set, dy, to, add, weights, c.x.pool.workers)
+		t := w.tiles(c.x.set, dy, to, st, weights, c.x.pool.workers)
 		if k == 0 { // nothing is read, and nothing may point to where it would be
 			t.x.at, t.x.row, t.x.image, t.proto.Dist = 0, 0, 0, 0
 		}
-		if whole {
-			t.finish(st, out)
-		} else {
+		if !whole {
 			t.y.at += (p.py*to.row + p.px*to.block) * to.bytes
 			t.y.row *= c.w.sh
 			t.y.pixel *= c.w.sw

@@ -1,6 +1,7 @@
 package interp
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/thriftc/thriftc/backends/interp/internal/simd"
@@ -17,17 +18,37 @@ type want struct {
 
 var plain = want{planar, true}
 
+// fits reports whether a value that lies as v lies as wanted.
+func (w want) fits(v *view) bool {
+	switch {
+	case v.block != w.block:
+		return false
+	case w.exact:
+		return !v.halo() && whole(v)
+	case !w.halo():
+		return true
+	}
+	return v.top >= w.top && v.left >= w.left && v.bottom >= w.bottom && v.right >= w.right && v.fill == w.fill
+}
+
 // arranger gives every value a layout, and puts a change of layout where a unit wants another.
 type arranger struct {
 	*plan
 	set    *executable
 	lying  map[*ir.Value][]int   // the slots that hold a value, as its unit made it first
 	picked map[*ir.Value]*picked // values that are not made yet, see channels.go
-	units  []unit                // by step
+	placed []placed              // by step
+}
+
+// placed is the unit of a step, and how it wants its inputs and gives its outputs: no entry for
+// one that it takes as it is.
+type placed struct {
+	unit
+	wants, given []want
 }
 
 // arrange makes the plan's slots and steps from units in order.
-func (p *plan) arrange(g *ir.Graph, x *executable, list []unit) {
+func (p *plan) arrange(g *ir.Graph, x *executable, list []unit) error {
 	p.evals = x.evals
 	a := &arranger{plan: p, set: x, lying: map[*ir.Value][]int{}, picked: map[*ir.Value]*picked{}}
 	for _, v := range g.Inputs {
@@ -70,11 +91,33 @@ func (p *plan) arrange(g *ir.Graph, x *executable, list []unit) {
 		}
 		return out
 	}
-	for i, u := range a.units {
-		if s := &p.steps[i]; s.kind == computed {
+	for i, u := range a.placed {
+		s := &p.steps[i]
+		if err := a.check(s, u); err != nil {
+			return err
+		}
+		if s.kind == computed {
 			s.phases = u.make(views(s.in), views(s.out), s)
 		}
 	}
+	return nil
+}
+
+// check returns an error if a value does not lie as the unit of a step said that it reads or
+// writes it. Values get their layouts from all who use them: a unit that is right about what
+// it can read is right whatever else the graph does.
+func (a *arranger) check(s *step, u placed) error {
+	for i, list := range [2][]int{s.in, s.out} {
+		for k, w := range [2][]want{u.wants, u.given}[i] {
+			if list[k] < 0 {
+				continue
+			}
+			if t := &a.slots[list[k]]; t.view != nil && !w.fits(t.view) {
+				return s.wrap(fmt.Errorf("value %q lies as %+v, but the kernel %q needs %+v; this is an error of thriftc", t.name, t.layout, s.name, w))
+			}
+		}
+	}
+	return nil
 }
 
 // hold makes a slot for a value.
@@ -105,7 +148,7 @@ func (a *arranger) place(u unit) {
 
 // placeNow makes the step of a unit; nodes are those that no step has yet.
 func (a *arranger) placeNow(u unit, nodes []*ir.Node) {
-	wants, given := slices.Repeat([]want{plain}, len(u.in)), plain
+	wants, first := slices.Repeat([]want{plain}, len(u.in)), plain
 	if u.arrange != nil {
 		lies := make([]int, len(u.in))
 		for i, v := range u.in {
@@ -113,7 +156,7 @@ func (a *arranger) placeNow(u unit, nodes []*ir.Node) {
 				lies[i] = a.slots[a.natural(v)].layout.block
 			}
 		}
-		wants, given = u.arrange(lies)
+		wants, first = u.arrange(lies)
 	}
 	s := step{node: u.node, nodes: nodes, name: u.name, kind: u.kind, long: u.kind == evaluated && mayTakeLong(u.node)}
 	if a.joins(u) {
@@ -123,9 +166,10 @@ func (a *arranger) placeNow(u unit, nodes []*ir.Node) {
 		} else {
 			s.in, s.out = a.cut(u)
 		}
-		a.steps, a.units = append(a.steps, s), append(a.units, u)
+		a.steps, a.placed = append(a.steps, s), append(a.placed, placed{unit: u})
 		return
 	}
+	given := slices.Repeat([]want{plain}, len(u.out))
 	for i, v := range u.in {
 		if v == nil {
 			s.in = append(s.in, -1)
@@ -133,7 +177,7 @@ func (a *arranger) placeNow(u unit, nodes []*ir.Node) {
 			s.in = append(s.in, a.slotFor(v, wants[i]))
 		}
 	}
-	for _, v := range u.out {
+	for i, v := range u.out {
 		switch {
 		case v == nil:
 			s.out = append(s.out, -1)
@@ -142,19 +186,18 @@ func (a *arranger) placeNow(u unit, nodes []*ir.Node) {
 			a.slots[k].of, a.slots[k].exact = a.root(s.in[0]), true
 			s.out = append(s.out, k)
 		case u.kind == computed:
-			given := given
-			if len(u.out) > 1 && v.Type.Rank() == 1 { // beside a value with channels
-				given = plain
+			if len(u.out) == 1 || v.Type.Rank() != 1 { // those are beside a value with channels
+				given[i] = first
 			}
-			k := a.hold(v, given.layout, inArena)
-			a.slots[k].exact = given.exact
+			k := a.hold(v, given[i].layout, inArena)
+			a.slots[k].exact = given[i].exact
 			s.out = append(s.out, k)
 		default:
 			s.out = append(s.out, a.hold(v, planar, foreign))
 		}
 	}
 	a.steps = append(a.steps, s)
-	a.units = append(a.units, u)
+	a.placed = append(a.placed, placed{u, wants, given})
 }
 
 // slotFor returns a slot in which v lies as wanted.
@@ -187,7 +230,8 @@ func (a *arranger) slotFor(v *ir.Value, w want) int {
 // change adds a step that copies a value from one slot to another.
 func (a *arranger) change(from, to int) {
 	a.steps = append(a.steps, step{name: "layout", kind: computed, in: []int{from}, out: []int{to}})
-	a.units = append(a.units, unit{make: func(in, out []*view, _ *step) []phase { return relay(a.set, in[0], out[0]) }})
+	relays := unit{make: func(in, out []*view, _ *step) []phase { return relay(a.set, in[0], out[0]) }}
+	a.placed = append(a.placed, placed{unit: relays})
 }
 
 // output returns where an output's value is, in row-major order, once the plan has run.

@@ -138,10 +138,13 @@ func newPlan(ctx context.Context, x *executable, in []*tensor.Tensor) (*plan, er
 	if err := fold(ctx, g); err != nil {
 		return nil, err
 	}
-	if !p.perSample(x, g) {
-		p.arrange(g, x, units(x, g))
-		p.layOut()
+	if alone, err := p.perSample(x, g); err != nil || alone {
+		return p, err
 	}
+	if err := p.arrange(g, x, units(x, g)); err != nil {
+		return nil, err
+	}
+	p.layOut()
 	return p, nil
 }
 

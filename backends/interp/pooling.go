@@ -86,7 +86,7 @@ func planesSource(n *ir.Node, f func(y, x, temp []float32)) source {
 		return []phase{{(planes + perTask - 1) / perTask, func(w *worker, i int) {
 			for p := i * perTask; p < min((i+1)*perTask, planes); p++ {
 				n, c := p/out.c, p%out.c
-				f(out.data[out.at(n, c, 0):][:b], x.plane(n, c), w.temp(b))
+				f(out.plane(n, c), x.plane(n, c), w.temp(b))
 				finish(w, after, out, n, c, 0, 0, b)
 			}
 		}}}
@@ -263,12 +263,12 @@ func globalMeanSource(x *executable, n *ir.Node) (source, bool) {
 		return []phase{{from.n * from.groups(), func(w *worker, i int) {
 			n, g := i/from.groups(), i%from.groups()
 			ch := g * from.block
-			row := out.data[n*out.c+ch:][:min(from.block, out.c-ch)]
+			row := out.all()[n*out.c+ch:][:min(from.block, out.c-ch)]
 			copy(row, blockMeans(x.set, w, from, n, g))
 			for j := range after {
 				var other []float32
 				if o := after[j].other; o != nil {
-					other = o.data[n*out.c+ch:][:len(row)]
+					other = o.all()[n*out.c+ch:][:len(row)]
 				}
 				after[j].apply(w, row, other, ch)
 			}

@@ -29,27 +29,29 @@ type samples struct {
 }
 
 // perSample makes p compute every sample of a batch by itself if g allows that and it is faster.
-func (p *plan) perSample(x *executable, g *ir.Graph) bool {
+func (p *plan) perSample(x *executable, g *ir.Graph) (bool, error) {
 	if len(g.Inputs) == 0 || len(x.state.params) > 0 || len(g.Outputs) == 0 {
-		return false
+		return false, nil
 	}
 	n, workers := 0, x.pool.workers
 	if s, ok := g.Inputs[0].Type.Static(); ok && len(s) > 1 {
 		n = s[0]
 	}
 	if n < 2 || n < workers || n%workers > 0 && n < 4*workers || !alone(g, n) || !worthwhile(g, n) {
-		return false
+		return false, nil
 	}
 	one := withoutBatch(g, n)
 	if one == nil {
-		return false
+		return false, nil
 	}
 	solo := *x // plans for one thread
 	solo.pool = newPool(1)
 	s := &samples{n: n}
 	for range workers {
 		q := &plan{}
-		q.arrange(one, &solo, units(&solo, one))
+		if err := q.arrange(one, &solo, units(&solo, one)); err != nil {
+			return false, err
+		}
 		q.layOut()
 		s.plans = append(s.plans, q)
 		s.stride = (q.arenaLen + 15) &^ 15
@@ -72,7 +74,7 @@ func (p *plan) perSample(x *executable, g *ir.Graph) bool {
 	p.arenaLen = workers * s.stride
 	p.samples = s
 	s.work = phase{n, func(w *worker, i int) { s.sample(w, i) }}
-	return true
+	return true, nil
 }
 
 // bind gives each worker's plan its part of the arena.

@@ -67,11 +67,11 @@ func finish(w *worker, stages []bound, out *view, image, group, y, at, n int) {
 	if len(stages) == 0 {
 		return
 	}
-	row := out.data[out.at(image, group, y)+at:][:n]
+	row := out.span(image, group, y, at, n)
 	for i := range stages {
 		var other []float32
 		if o := stages[i].other; o != nil {
-			other = o.data[o.at(image, group, y)+at:][:n]
+			other = o.span(image, group, y, at, n)
 		}
 		stages[i].apply(w, row, other, group*out.block)
 	}

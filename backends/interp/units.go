@@ -301,12 +301,12 @@ func elementwise(x, y *view, stages []stage, others []*view) []phase {
 		return []phase{{y.size / row * perRow, func(w *worker, i int) {
 			lo, hi := part(row, i%perRow, perRow)
 			at := i / perRow * row
-			piece := y.data[at+lo : at+hi]
-			copy(piece, x.data[at+lo:])
+			piece := y.all()[at+lo : at+hi]
+			copy(piece, x.all()[at+lo:])
 			for j := range after {
 				var other []float32
 				if o := after[j].other; o != nil {
-					other = o.data[at+lo : at+hi]
+					other = o.all()[at+lo : at+hi]
 				}
 				after[j].apply(w, piece, other, lo)
 			}

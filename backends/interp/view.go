@@ -2,6 +2,7 @@ package interp
 
 import (
 	"encoding/binary"
+	"fmt"
 	"unsafe"
 
 	"github.com/thriftc/thriftc/backends/interp/internal/simd"
@@ -91,11 +92,30 @@ func (v *view) ptr(at int) unsafe.Pointer { return unsafe.Add(v.base, at*v.bytes
 // line returns row y of a group.
 func (v *view) line(n, g, y int) []float32 { return v.data[v.at(n, g, y):][:v.w*v.block] }
 
+// span returns count elements from at after the start of row y of a group, over the rows after it
+// if there is no halo between them.
+func (v *view) span(n, g, y, at, count int) []float32 {
+	if v.edged && at+count > v.w*v.block {
+		v.refuse("rows with a halo are read as one")
+	}
+	return v.data[v.at(n, g, y)+at:][:count]
+}
+
 // plane returns all rows of a group of a view without a halo.
-func (v *view) plane(n, g int) []float32 { return v.data[v.at(n, g, 0):][:v.h*v.w*v.block] }
+func (v *view) plane(n, g int) []float32 { return v.span(n, g, 0, 0, v.h*v.w*v.block) }
 
 // all returns the elements of a planar view without a halo, in row-major order.
-func (v *view) all() []float32 { return v.data[:v.size] }
+func (v *view) all() []float32 {
+	if v.block > 1 || v.edged {
+		v.refuse("elements are read in row-major order")
+	}
+	return v.data[:v.size]
+}
+
+// refuse ends a kernel that would read or write the wrong elements.
+func (v *view) refuse(how string) {
+	panic(fmt.Sprintf("%s, of a value that lies as %+v", how, v.layout))
+}
 
 // bind gives the view its memory.
 func (v *view) bind(data []float32) {
