@@ -183,10 +183,11 @@ func (p *product) flat(after []bound) bool {
 }
 
 // line makes the pixels of all rows one line, or the images' only pixels, of which
-// a row of tiles has a piece. pixels is how many an image has.
+// a row of tiles has a piece. pixels is how many an image has. Images that have weights
+// of their own are not joined.
 func (p *product) line(cols, last *int, pixels int) {
 	walks := []*walk{&p.x, &p.y, &p.a}
-	if p.mode = byLine; pixels == 1 {
+	if p.mode = byLine; pixels == 1 && p.wImage == 0 {
 		p.mode = byImage
 		for _, k := range walks {
 			k.pixel = k.image

@@ -91,7 +91,7 @@ func (g *gemm) phases(in []*view, out *view, stages []stage, others []*view, s *
 	p.y = walk{view: out, image: 4 * g.m * g.n, pixel: 4 * g.n, block: 4 * simd.Block}
 	var cols, last int
 	if p.line(&cols, &last, g.m); p.mode == byImage {
-		p.mode, p.wImage = byLine, 0
+		p.mode = byLine
 	}
 	taps := make([]int, g.k)
 	for i := 1; i < g.k; i++ {

@@ -231,7 +231,8 @@ func TestMatrixProducts(t *testing.T) {
 		}
 		b.check(fmt.Sprint("gemm ", seed, m, k, n, attrs), b.after(b.node("Gemm", in, attrs...)), 0)
 	}
-	for i, c := range [][2][]int{{{3, 4}, {4, 50}}, {{2, 3, 4}, {4, 5}}, {{2, 3, 7, 9}, {2, 3, 9, 65}}, {{2, 7, 9}, {1, 9, 5}}} {
+	for i, c := range [][2][]int{{{3, 4}, {4, 50}}, {{2, 3, 4}, {4, 5}}, {{2, 3, 7, 9}, {2, 3, 9, 65}}, {{2, 7, 9}, {1, 9, 5}},
+		{{4, 1, 4}, {4, 4, 3}}, {{2, 3, 1, 16}, {2, 3, 16, 40}}, {{5, 1, 4}, {4, 3}}} {
 		for _, constant := range []bool{false, true} {
 			b := newBuilder(t, uint64(i))
 			in := []*ir.Value{b.data(c[0]...), nil}

@@ -177,8 +177,10 @@ func domain(s string) string {
 	return s
 }
 
-// qonnxDomains are those in which the operators of QONNX are found.
-var qonnxDomains = map[string]bool{"qonnx.custom_op.general": true, "onnx.brevitas": true, "finn.custom_op.general": true}
+// unversioned are the domains whose import may be missing: tools of the QONNX family rename the domain
+// of nodes and leave the imports as they were, NNCF writes none for com.microsoft, and
+// the programs that the files are meant for do not mind.
+var unversioned = map[string]bool{"qonnx.custom_op.general": true, "onnx.brevitas": true, "finn.custom_op.general": true, "com.microsoft": true}
 
 func opName(domain, opType string) string {
 	if domain == "" {
@@ -449,8 +451,8 @@ func (m *modelReader) readNode(sc *scope, p *onnxpb.NodeProto) error {
 		return m.constant(sc, p)
 	case op == nil && fn == nil:
 		return unsupported{fmt.Errorf("operator %s is not supported", name)}
-	case !imported && fn == nil && qonnxDomains[d]:
-		version = 1 // tools of the QONNX family rename the domain of nodes and leave the imports as they were
+	case !imported && fn == nil && unversioned[d]:
+		version = 1
 	case !imported && fn == nil:
 		return fmt.Errorf("the model does not import domain %q", p.GetDomain())
 	}
