@@ -44,6 +44,7 @@ func lowered(g *ir.Graph, f Format, o onnxio.WriteOptions, write func(*ir.Graph,
 	if o.Opset == 0 {
 		first, last = OpsetFor(g, f), onnxio.MaxWriteOpset
 	}
+	o.ForConverters = f != QDQ
 	for o.Opset = first; ; o.Opset++ {
 		c, problems := Lower(g, f, o.Opset)
 		u := &onnxio.Unsupported{}

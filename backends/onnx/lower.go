@@ -5,8 +5,9 @@
 //   - qdq: QuantizeLinear → DequantizeLinear, one DequantizeLinear for each
 //     consumer so that ONNX Runtime fuses them with the operators around;
 //     weights are integers and DequantizeLinear;
-//   - qcdq: the same, and every range that is narrower than its 8-bit integers
-//     is said by a Clip of the integers, weights included;
+//   - qcdq: the same with one DequantizeLinear for all consumers, which the converters
+//     of qonnx take away with its QuantizeLinear, and every range that is narrower than its
+//     8-bit integers is said by a Clip of the integers, weights included;
 //   - qonnx: Quant and BipolarQuant of QONNX; weights are floats that lie on
 //     the grid of their Quant.
 //
@@ -84,10 +85,20 @@ func (l *lowering) graph(g *ir.Graph) {
 		case "DequantizeLinear":
 			l.weight(n)
 		}
+		if l.format != QDQ {
+			l.explicit(n)
+		}
 	}
-	if l.format != QONNX && l.problems == nil {
+	if l.format == QONNX && l.problems == nil {
+		l.refuseIntegers(g)
+	}
+	switch {
+	case l.problems != nil:
+	case l.format == QDQ:
 		l.onePerConsumer()
 		l.endMoves()
+	default:
+		l.ownParameters()
 	}
 	l.r.RemoveUnusedConsts()
 }
@@ -109,6 +120,9 @@ func (l *lowering) quantiser(n *ir.Node) {
 func (l *lowering) weight(n *ir.Node) {
 	q := n.ConstIn(0)
 	if q == nil {
+		if l.format == QCDQ {
+			l.ownZero(n, n.In[0].Type.Elem)
+		}
 		return
 	}
 	if s, ok := n.In[1].Type.Static(); l.opset < 13 && (!ok || tensorLen(s) > 1) {
@@ -122,6 +136,17 @@ func (l *lowering) weight(n *ir.Node) {
 		l.clipWeight(n)
 	case QDQ:
 		l.plainZero(n)
+	}
+}
+
+// refuseIntegers lists what is left of quantisation in the ways of ONNX itself, which
+// readers of qonnx do not know.
+func (l *lowering) refuseIntegers(g *ir.Graph) {
+	for _, n := range g.Nodes {
+		switch n.Op.Name {
+		case "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger":
+			l.problem(n, "qonnx has no %s: only pairs of QuantizeLinear and DequantizeLinear with constant scales, and a Clip between them to the range of a bit width, have a form there", n.Op.Name)
+		}
 	}
 }
 
@@ -250,6 +275,28 @@ func (l *lowering) quantiseAgain(v *ir.Value, dq *ir.Node) error {
 	l.r.ReplaceUses(v, d.Out[0])
 	l.r.SetInput(q, 0, v)
 	return nil
+}
+
+// ownParameters gives every quantiser constants of its own, because the converters of qonnx
+// change them in place.
+func (l *lowering) ownParameters() {
+	taken := map[*ir.Value]bool{}
+	for _, n := range l.r.Graph().Nodes {
+		switch n.Op.Name {
+		case "QuantizeLinear", "DequantizeLinear", qonnxDomain + "Quant", qonnxDomain + "BipolarQuant":
+		default:
+			continue
+		}
+		for i, v := range n.In {
+			if v == nil || !v.IsConst() || len(v.Uses()) < 2 {
+				continue
+			}
+			if taken[v] {
+				l.r.SetInput(n, i, l.r.Const(v.Name, v.Data))
+			}
+			taken[v] = true
+		}
+	}
 }
 
 // onePerConsumer gives every use of a DequantizeLinear's result one of its own.

@@ -136,8 +136,14 @@ func (l *lowering) replace(n *ir.Node, op string, attrs ir.Attrs, in []*ir.Value
 
 // broadcastable returns a constant parameter as QONNX wants it: a scalar, or
 // with the rank of x and 1 in all dimensions but axis.
+//
+// The parameters of one dimension, which is a bias's, have one themselves: FINN's and
+// qonnx's ExtractBiasFromConv gives them the bias's new shape.
 func (l *lowering) broadcastable(n *ir.Node, v *ir.Value, t *tensor.Tensor, axis int) (*ir.Value, bool) {
 	shape := []int{}
+	if n.In[0].Type.Rank() == 1 {
+		shape = []int{1}
+	}
 	if t.Len() > 1 {
 		rank := n.In[0].Type.Rank()
 		if rank < 0 {
@@ -213,6 +219,12 @@ func (l *lowering) qonnxWeight(n *ir.Node) {
 	}
 	zero := tensor.Of(zeros, len(zeros))
 	floats, err := gridFloats(values[0], s, zero, n.Int("axis"), e.Bits(), signed)
+	if err != nil && e == tensor.I32 && !n.Out[0].IsOutput() {
+		// A bias: floats do not hold every integer of 32 bits, but they hold the sum's addend.
+		l.r.ReplaceUses(n.Out[0], l.r.Const(name+ops.FloatSuffix, values[0]))
+		l.r.Erase(n)
+		return
+	}
 	if err != nil {
 		l.problem(n, "%v", err)
 		return

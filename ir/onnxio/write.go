@@ -37,6 +37,10 @@ type WriteOptions struct {
 	// a file beside the model. 0 means that all are stored in the model, unless
 	// that would exceed the format's 2 GB.
 	ExternalThreshold int
+	// ForConverters declares the type of every computed value and constant, not only those
+	// that inference would not find, and writes equal constants apart: the converters of other
+	// tools look types up and change constants in place.
+	ForConverters bool
 	// Int2 stores weights of two bits as INT2 and UINT2 where the opset has them,
 	// which ONNX Runtime 1.31 cannot load unless its optimisations are off. Otherwise they are
 	// stored in four bits.
@@ -120,7 +124,7 @@ func encodeAt(g *ir.Graph, o WriteOptions, opset, last int, location string) (*o
 	}
 	w := &writer{
 		domains: map[string]bool{"": true}, threshold: o.ExternalThreshold, location: location, types: moreThanInferred(g),
-		names: uniqueNames(low.g), widths: low.widths, merged: map[*ir.Value]string{},
+		names: uniqueNames(low.g), forConverters: o.ForConverters, widths: low.widths, merged: map[*ir.Value]string{},
 	}
 	p, err := w.graph(low.g)
 	if err != nil {
@@ -209,15 +213,16 @@ func moreThanInferred(g *ir.Graph) map[string]ir.Type {
 }
 
 type writer struct {
-	domains   map[string]bool
-	types     map[string]ir.Type // of values, where inference does not find them
-	names     map[*ir.Node]string
-	widths    map[string]tensor.Elem // true element types of widened constants
-	merged    map[*ir.Value]string   // constants left out, and the name under which an equal one stands
-	threshold int
-	location  string
-	external  [][]byte
-	offset    int
+	domains       map[string]bool
+	types         map[string]ir.Type // of values, where inference does not find them
+	names         map[*ir.Node]string
+	forConverters bool                   // every value has its value_info
+	widths        map[string]tensor.Elem // true element types of widened constants
+	merged        map[*ir.Value]string   // constants left out, and the name under which an equal one stands
+	threshold     int
+	location      string
+	external      [][]byte
+	offset        int
 }
 
 func (w *writer) graph(g *ir.Graph) (*onnxpb.GraphProto, error) {
@@ -246,7 +251,7 @@ func (w *writer) graph(g *ir.Graph) (*onnxpb.GraphProto, error) {
 				continue
 			}
 			t, more := w.types[v.Name]
-			if !more && v.Doc == "" || v.Type.Elem.Member().ONNXType() == 0 {
+			if !more && v.Doc == "" && !w.forConverters || v.Type.Elem.Member().ONNXType() == 0 {
 				continue
 			}
 			if !more {
@@ -302,7 +307,7 @@ func (w *writer) initializers(g *ir.Graph, p *onnxpb.GraphProto) error {
 		if v.Doc != "" {
 			tp.DocString = proto.String(v.Doc)
 		}
-		if !v.IsOutput() && v.Kind == ir.Const && !coincidence(v.Data) && !weightZero(v) {
+		if !w.forConverters && !v.IsOutput() && v.Kind == ir.Const && !coincidence(v.Data) && !weightZero(v) {
 			key := tensorKey(tp, w.widths[v.Name])
 			if name, ok := first[key]; ok {
 				w.merged[v] = name
@@ -320,6 +325,13 @@ func (w *writer) initializers(g *ir.Graph, p *onnxpb.GraphProto) error {
 		}
 		w.store(tp)
 		p.Initializer = append(p.Initializer, tp)
+		if w.forConverters {
+			info, err := valueInfo(v, ir.TypeOf(v.Data))
+			if err != nil {
+				return err
+			}
+			p.ValueInfo = append(p.ValueInfo, info)
+		}
 	}
 	return nil
 }

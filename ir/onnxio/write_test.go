@@ -77,6 +77,18 @@ func TestWriteInferredTypes(t *testing.T) {
 	}
 }
 
+func TestWriteForConverters(t *testing.T) {
+	g := decodeText(t, graph(x+weight("w", 1, 2)+weight("v", 1, 2)+node("Add", "x w", "s")+node("Add", "s v", "y")+y))
+	_, m := again(t, g, WriteOptions{ForConverters: true})
+	var names []string
+	for _, v := range m.Graph.ValueInfo {
+		names = append(names, v.GetName())
+	}
+	if !slices.Equal(names, []string{"w", "v", "s"}) {
+		t.Errorf("value_info of %q, want the constants and the computed value", names)
+	}
+}
+
 // dequantized is a graph that adds to x a weight of element type e.
 func dequantized(t *testing.T, e tensor.Elem, vals ...int64) *ir.Graph {
 	t.Helper()
