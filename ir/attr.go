@@ -57,7 +57,10 @@ type AttrSpec struct {
 	Kind     AttrKind
 	Default  any  // of Kind's Go type; nil: no default
 	Required bool // must be present
-	Doc      string
+	// Flag: the integer says no (0) or yes. Where a model has another number
+	// than 1 for yes, reading makes it 1.
+	Flag bool
+	Doc  string
 }
 
 // Attr is an attribute of a node.

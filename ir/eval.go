@@ -86,8 +86,9 @@ func EvalBody(ctx context.Context, g *Graph, in []*tensor.Tensor, captured map[*
 }
 
 // Eval applies the node's operator to tensors with its reference evaluator:
-// the inputs, nil where absent, followed by the captured values. A panic of
-// the evaluator becomes an error that names the node.
+// the inputs, nil where absent, followed by the captured values. The results
+// are as many as the node's outputs. A panic of the evaluator becomes an error
+// that names the node.
 func (n *Node) Eval(in []*tensor.Tensor) (out []*tensor.Tensor, err error) {
 	if n.Op.Eval == nil {
 		return nil, fmt.Errorf("%s %s: operator cannot be evaluated", n.Op.Name, n.Label())
@@ -103,5 +104,5 @@ func (n *Node) Eval(in []*tensor.Tensor) (out []*tensor.Tensor, err error) {
 	if len(out) < len(n.Out) {
 		return nil, fmt.Errorf("%s %s: evaluated to %d outputs, expected %d", n.Op.Name, n.Label(), len(out), len(n.Out))
 	}
-	return out, nil
+	return out[:len(n.Out)], nil // evaluators may return outputs that the node leaves out
 }

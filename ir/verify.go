@@ -12,26 +12,9 @@ import (
 // checkForm checks counts of inputs and outputs and the attributes against
 // the operator's declaration.
 func (n *Node) checkForm() error {
-	var errs []error
+	errs := []error{n.CheckPorts()}
 	bad := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s %s: %s", n.Op.Name, n.Label(), fmt.Sprintf(format, args...)))
-	}
-	checkPorts := func(what string, ports []Port, vals []*Value) {
-		for i, p := range ports {
-			if !p.Optional && !p.Variadic && (i >= len(vals) || vals[i] == nil) {
-				bad("%s %d (%s) is missing", what, i, p.Name)
-			}
-		}
-		if variadic := len(ports) > 0 && ports[len(ports)-1].Variadic; len(vals) > len(ports) && !variadic {
-			bad("has %d %ss, expected at most %d", len(vals), what, len(ports))
-		}
-	}
-	checkPorts("input", n.Op.Inputs(), n.In)
-	if !slices.ContainsFunc(n.Out, func(v *Value) bool { return v != nil }) {
-		bad("has no output")
-	}
-	if len(n.Out) > len(n.Op.Outputs()) {
-		checkPorts("output", n.Op.Outputs(), n.Out)
 	}
 	for _, a := range n.Attrs {
 		spec := n.Op.Attr(a.Name)
@@ -45,6 +28,33 @@ func (n *Node) checkForm() error {
 		if spec.Required && !n.Attrs.Has(spec.Name) {
 			bad("attribute %s is missing", spec.Name)
 		}
+	}
+	return errors.Join(errs...)
+}
+
+// CheckPorts checks that the inputs and outputs that the operator cannot do without
+// are there, and that there are not more than it has. It names all that is wrong.
+func (n *Node) CheckPorts() error {
+	var errs []error
+	bad := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s %s: %s", n.Op.Name, n.Label(), fmt.Sprintf(format, args...)))
+	}
+	check := func(what string, ports []Port, vals []*Value) {
+		for i, p := range ports {
+			if !p.Optional && !p.Variadic && (i >= len(vals) || vals[i] == nil) {
+				bad("%s %d (%s) is missing", what, i, p.Name)
+			}
+		}
+		if variadic := len(ports) > 0 && ports[len(ports)-1].Variadic; len(vals) > len(ports) && !variadic {
+			bad("has %d %ss, expected at most %d", len(vals), what, len(ports))
+		}
+	}
+	check("input", n.Op.Inputs(), n.In)
+	if !slices.ContainsFunc(n.Out, func(v *Value) bool { return v != nil }) {
+		bad("has no output")
+	}
+	if len(n.Out) > len(n.Op.Outputs()) {
+		check("output", n.Op.Outputs(), n.Out)
 	}
 	return errors.Join(errs...)
 }

@@ -197,6 +197,32 @@ func (b *builder) after(v *ir.Value) *ir.Value {
 	return v
 }
 
+// TestWideWindows: windows wider than the plane, so that every row or column has padding on both sides.
+func TestWideWindows(t *testing.T) {
+	for seed := range uint64(200) {
+		b := newBuilder(t, seed)
+		r := b.rand
+		h, w, kh, kw, dh, dw := 1+r.IntN(4), 1+r.IntN(4), 1+r.IntN(5), 1+r.IntN(5), 1+r.IntN(2), 1+r.IntN(2)
+		reach := func(k, d, in int) int { return max((k-1)*d+1-in, 0) }
+		y, x := reach(kh, dh, h), reach(kw, dw, w)
+		pads := []int{y/2 + r.IntN(2), x/2 + r.IntN(2), (y + 1) / 2, (x + 1) / 2}
+		attrs := []any{"strides", []int{1 + r.IntN(3), 1 + r.IntN(3)}, "dilations", []int{dh, dw}, "pads", pads}
+		channels := 1 + r.IntN(9)
+		var v *ir.Value
+		switch op := []string{"MaxPool", "AveragePool", "Conv", "Conv"}[seed%4]; op {
+		case "Conv":
+			group := 1
+			if seed%8 < 4 {
+				group = channels
+			}
+			v = b.node(op, []*ir.Value{b.data(1+r.IntN(2), channels, h, w), b.weights(channels, channels/group, kh, kw)}, append(attrs, "group", group)...)
+		default:
+			v = b.node(op, []*ir.Value{b.data(1+r.IntN(2), channels, h, w)}, append(attrs, "kernel_shape", []int{kh, kw}, "ceil_mode", r.IntN(2))...)
+		}
+		b.check(fmt.Sprint(seed, h, w, kh, kw, attrs), b.after(v), 0)
+	}
+}
+
 func TestConvOneDimension(t *testing.T) {
 	b := newBuilder(t, 1)
 	b.check("conv1d", b.node("Conv", []*ir.Value{b.data(2, 4, 50), b.weights(6, 2, 5)}, "group", 2, "pads", []int{1, 2}, "strides", []int{2}), 0)
@@ -257,6 +283,19 @@ func TestPools(t *testing.T) {
 		}
 		v := b.node(op, []*ir.Value{b.data(1+r.IntN(2), 1+r.IntN(3), 8+r.IntN(10), 8+r.IntN(30))}, attrs...)
 		b.check(fmt.Sprint(op, seed, attrs), b.after(v), 0)
+	}
+	for _, attrs := range [][]any{ // no window of a row lies inside it
+		{"kernel_shape", []int{3, 3}, "strides", []int{3, 3}, "pads", []int{1, 1, 1, 1}, "dilations", []int{2, 2}, "ceil_mode", 1},
+		{"kernel_shape", []int{5, 5}, "pads", []int{2, 2, 2, 2}, "dilations", []int{2, 2}},
+		{"kernel_shape", []int{7, 7}, "pads", []int{3, 3, 3, 3}},
+		{"kernel_shape", []int{1, 7}, "pads", []int{0, 3, 0, 3}},
+	} {
+		for _, op := range []string{"MaxPool", "AveragePool"} {
+			for _, size := range []int{5, 6} {
+				b := newBuilder(t, 1)
+				b.check(fmt.Sprint(op, attrs, size), b.after(b.node(op, []*ir.Value{b.data(1, 2, size, size)}, attrs...)), 0)
+			}
+		}
 	}
 	b := newBuilder(t, 1)
 	b.check("global", b.after(b.node("GlobalAveragePool", []*ir.Value{b.data(2, 5, 7, 9)})), 0)

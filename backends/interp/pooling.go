@@ -139,7 +139,9 @@ func (p *pooling) plane(y, x, temp []float32) {
 	for oy := range w.Out[0] {
 		row := y[oy*w.Out[1]:][:w.Out[1]]
 		k0, k1, high := taps(w, 0, oy)
-		p.inner(row[p.lo:p.hi], x, temp, oy, k0, k1, high)
+		if p.lo < p.hi {
+			p.inner(row[p.lo:p.hi], x, temp, oy, k0, k1, high)
+		}
 		for ox := range row {
 			if ox < p.lo || ox >= p.hi {
 				row[ox] = p.one(x, oy, ox, k0, k1, high)
@@ -165,8 +167,8 @@ func taps(w *ops.Window, axis, o int) (from, to, padded int) {
 	return min(from, to), to, before(w.In[axis] + w.PadHi[axis])
 }
 
-// inner computes the outputs of a row whose windows lie inside the input's
-// columns. temp has room for a row.
+// inner computes the outputs of a row, of which there must be some, whose windows
+// lie inside the input's columns. temp has room for a row.
 func (p *pooling) inner(dst, x, temp []float32, oy, k0, k1, high int) {
 	w := p.w
 	if p.mean || k0 == k1 {

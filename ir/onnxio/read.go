@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/thriftc/thriftc/internal/onnxpb"
+	"github.com/thriftc/thriftc/internal/onnxschema"
 	"github.com/thriftc/thriftc/ir"
 	"github.com/thriftc/thriftc/ir/tensor"
 )
@@ -467,7 +468,43 @@ func (m *modelReader) readNode(sc *scope, p *onnxpb.NodeProto) error {
 	if err = cmp.Or(err, inErr); err != nil {
 		return err
 	}
+	if d == "" {
+		if err := atOpset(op, attrs, len(in), version); err != nil {
+			return unsupported{err}
+		}
+	}
+	for i := range attrs {
+		if spec := op.Attr(attrs[i].Name); spec != nil && spec.Flag {
+			if x, ok := attrs[i].Value.(int64); ok && x != 0 {
+				attrs[i].Value = int64(1)
+			}
+		}
+	}
 	return m.build(sc, p, name, version, attrs, in)
+}
+
+// atOpset refuses an operator, attributes and inputs that the opset a model declares has not.
+func atOpset(op *ir.Op, attrs ir.Attrs, inputs, opset int) error {
+	if op.Name == "LayerNormalization" && opset < 17 {
+		return nil // ONNX Runtime puts it into models of every opset
+	}
+	form, first := onnxschema.Lookup(op.Name, opset)
+	switch {
+	case form == nil && first > opset:
+		return fmt.Errorf("operator %s exists from opset %d on, the model declares opset %d", op.Name, first, opset)
+	case form == nil:
+		return nil // of ONNX's experiments, or withdrawn: import rules judge
+	}
+	var errs []error
+	for _, a := range attrs {
+		if since := onnxschema.FirstWith(op.Name, a.Name); since > opset {
+			errs = append(errs, fmt.Errorf("attribute %s of %s exists from opset %d on, the model declares opset %d", a.Name, op.Name, since, opset))
+		}
+	}
+	if most := len(form.In); inputs > most && (most == 0 || !form.In[most-1].Repeats) {
+		errs = append(errs, fmt.Errorf("has %d inputs, at most %d in opset %d", inputs, most, opset))
+	}
+	return errors.Join(errs...)
 }
 
 func (sc *scope) inputs(p *onnxpb.NodeProto) ([]*ir.Value, error) {
@@ -637,13 +674,18 @@ func (m *modelReader) build(sc *scope, p *onnxpb.NodeProto, op string, version i
 }
 
 // importNode applies an operator's import rule. Rules meet nodes as they
-// stand in the file, so a panic there means a malformed node.
+// stand in the file, where older forms lack inputs of today's; a panic there
+// means that inputs are missing which the rule needs.
 func importNode(r *ir.Rewriter, n *ir.Node, version int) (err error) {
 	if n.Op.Import == nil {
 		return nil
 	}
 	defer func() {
-		if p := recover(); p != nil {
+		if p := recover(); p == nil {
+			return
+		} else if ports := n.CheckPorts(); ports != nil {
+			err = placed{ports}
+		} else {
 			err = fmt.Errorf("malformed node: %v", p)
 		}
 	}()

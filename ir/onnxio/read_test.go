@@ -261,6 +261,8 @@ func TestReadRefuses(t *testing.T) {
 		{name: "attribute without type", model: graph(x + node("Elu", "x", "y", `attribute { name: "alpha" }`) + y), want: "has no type"},
 		{name: "reference outside of functions", model: graph(x + node("Elu", "x", "y", `attribute { name: "alpha" type: FLOAT ref_attr_name: "a" }`) + y), want: "stands in no function"},
 		{name: "too few inputs", model: graph(x + node("Add", "x", "y") + y), want: "input 1 (B) is missing"},
+		{name: "newer operator", model: strings.Replace(graph(x+node("Gelu", "x", "y")+y), "version: 17", "version: 13", 1), want: "Gelu %y: operator Gelu exists from opset 20 on, the model declares opset 13", unsupported: true},
+		{name: "newer attribute", model: strings.Replace(graph(x+node("Shape", "x", "y", `attribute { name: "end" type: INT i: 1 }`)+y), "version: 17", "version: 13", 1), want: "attribute end of Shape exists from opset 15 on, the model declares opset 13", unsupported: true},
 		{name: "no output", model: graph(x + node("Relu", "x", "") + y), want: "has no output"},
 		{name: "other element type declared", model: graph(x + relu + `output { name: "y" type { tensor_type { elem_type: 6 } } }`), want: `value "y": declared as i32[...], but it is f32[N,2]`},
 		{name: "other rank declared", model: graph(x + relu + `output { name: "y" type { tensor_type { elem_type: 1 shape { } } } }`), want: `value "y": declared as f32[], but it is f32[N,2]`},
@@ -296,5 +298,17 @@ func TestReadUnimported(t *testing.T) {
 	}
 	if n := g.Nodes[len(g.Nodes)-1]; n.Op.Name != "thriftc.Quant" || n.Str("rounding_mode") != "DOWN" {
 		t.Errorf("read as %s, rounding %s", n.Op.Name, n.Str("rounding_mode"))
+	}
+}
+
+// TestReadFlags: any number but 0 says yes.
+func TestReadFlags(t *testing.T) {
+	attr := func(name string, i int) string { return fmt.Sprintf(`attribute { name: %q type: INT i: %d }`, name, i) }
+	g, err := Decode(encodeText(t, graph(x+node("Gemm", "x x", "y", `name: "N"`, attr("transB", 2), attr("transA", 0))+y)), "", ops.Table())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := g.Nodes[0].Attrs; a.Get("transB") != int64(1) || a.Get("transA") != int64(0) {
+		t.Errorf("transB 2 and transA 0 are read as %v", a)
 	}
 }

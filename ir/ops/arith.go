@@ -230,7 +230,7 @@ var _ = define(ir.Op{
 	Doc: `The remainder of A/B, with broadcasting: with the sign of B, or with fmod = 1
 with the sign of A. Floating-point operands with the sign of B came with opset 28. The result of fmod = 1 is exact.`,
 	In: "A, B", Out: "C",
-	Attrs: []ir.AttrSpec{{Name: "fmod", Kind: ir.IntAttr, Default: int64(0), Doc: "1: the remainder has the sign of A, as in C"}},
+	Attrs: []ir.AttrSpec{{Name: "fmod", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: the remainder has the sign of A, as in C"}},
 	Grad:  gradMod,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		t, err := inferArith(n)

@@ -21,7 +21,7 @@ statistics become input·momentum + statistic·(1 − momentum).`,
 	Attrs: []ir.AttrSpec{
 		floatAttr("epsilon", 1e-5, "ε, added to the variance"),
 		floatAttr("momentum", 0.9, "the share of the old running statistics; training only"),
-		{Name: "training_mode", Kind: ir.IntAttr, Default: int64(0), Doc: "1: normalise with the statistics of X"},
+		{Name: "training_mode", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: normalise with the statistics of X"},
 	},
 	Import: func(r *ir.Rewriter, n *ir.Node, opset int) error {
 		if opset >= 14 {

@@ -14,8 +14,8 @@ import (
 var bitQuantAttrs = []ir.AttrSpec{
 	{Name: "grid", Kind: ir.StringAttr, Default: gridZero, Doc: "zero: lo to hi moved so that 0 is a point; symmetric: signed, −hi to hi; minmax: exactly lo to hi"},
 	{Name: "max_bits", Kind: ir.IntAttr, Default: int64(8), Doc: "the largest width, 2 to 16; bits are limited to 1 … max_bits"},
-	{Name: "pow2", Kind: ir.IntAttr, Default: int64(0), Doc: "1: the scale is the next power of two that is not smaller"},
-	{Name: "fixed_range", Kind: ir.IntAttr, Default: int64(0), Doc: "1: no gradient flows into lo and hi"},
+	{Name: "pow2", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: the scale is the next power of two that is not smaller"},
+	{Name: "fixed_range", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: no gradient flows into lo and hi"},
 }
 
 // The grids of thriftc.BitQuant.

@@ -20,7 +20,7 @@ var _ = define(ir.Op{
 	In:    "input", Out: "output",
 	Attrs: []ir.AttrSpec{
 		{Name: "to", Kind: ir.IntAttr, Required: true, Doc: "the element type, as numbered by ONNX's TensorProto.DataType"},
-		{Name: "saturate", Kind: ir.IntAttr, Default: int64(1), Doc: "concerns float8 only, which is not supported"},
+		{Name: "saturate", Kind: ir.IntAttr, Flag: true, Default: int64(1), Doc: "concerns float8 only, which is not supported"},
 		{Name: "round_mode", Kind: ir.StringAttr, Default: "up", Doc: "concerns float8 only, which is not supported"},
 	},
 	Grad: gradCast,
@@ -39,7 +39,7 @@ var _ = define(ir.Op{
 	Since: 15,
 	In:    "input, target_type", Out: "output",
 	Attrs: []ir.AttrSpec{
-		{Name: "saturate", Kind: ir.IntAttr, Default: int64(1), Doc: "concerns float8 only, which is not supported"},
+		{Name: "saturate", Kind: ir.IntAttr, Flag: true, Default: int64(1), Doc: "concerns float8 only, which is not supported"},
 		{Name: "round_mode", Kind: ir.StringAttr, Default: "up", Doc: "concerns float8 only, which is not supported"},
 	},
 	Grad:  gradCast,

@@ -237,7 +237,7 @@ var _ = define(ir.Op{
 	Doc:   "The upper or lower triangle of the matrices in the last two dimensions, zeros elsewhere.",
 	Since: 14,
 	In:    "input, k?", Out: "output",
-	Attrs: []ir.AttrSpec{{Name: "upper", Kind: ir.IntAttr, Default: int64(1), Doc: "1: the elements on and above diagonal k, 0: on and below it"}},
+	Attrs: []ir.AttrSpec{{Name: "upper", Kind: ir.IntAttr, Flag: true, Default: int64(1), Doc: "1: the elements on and above diagonal k, 0: on and below it"}},
 	Grad:  gradMoved,
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
@@ -292,8 +292,8 @@ var _ = define(cumulative(ir.Op{
 func cumulative(o ir.Op, run func(x *tensor.Tensor, axis int, exclusive, reverse bool) *tensor.Tensor) ir.Op {
 	o.In, o.Out = "x, axis", "y"
 	o.Attrs = []ir.AttrSpec{
-		{Name: "exclusive", Kind: ir.IntAttr, Default: int64(0), Doc: "1: ends before the element, so that the first is what nothing gives"},
-		{Name: "reverse", Kind: ir.IntAttr, Default: int64(0), Doc: "1: from the end"},
+		{Name: "exclusive", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: ends before the element, so that the first is what nothing gives"},
+		{Name: "reverse", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: from the end"},
 	}
 	o.Cost = func(n *ir.Node) ir.Cost { return ir.Cost{Adds: elemCount(n.In[0].Type)} }
 	o.Infer = func(n *ir.Node) ([]ir.Type, error) {
@@ -385,7 +385,7 @@ func defineWindow(name string, a0, a1, a2 float64) *ir.Op {
 		Since: 17,
 		In:    "size", Out: "output",
 		Attrs: []ir.AttrSpec{
-			{Name: "periodic", Kind: ir.IntAttr, Default: int64(1), Doc: "1: N is size, 0: N is size − 1"},
+			{Name: "periodic", Kind: ir.IntAttr, Flag: true, Default: int64(1), Doc: "1: N is size, 0: N is size − 1"},
 			{Name: "output_datatype", Kind: ir.IntAttr, Default: int64(1), Doc: "the element type, as numbered by ONNX"},
 		},
 		Infer: func(n *ir.Node) ([]ir.Type, error) {

@@ -212,7 +212,7 @@ dimension of a and the first of b (the last if transB), then as thriftc.QConv do
 dimensions; b_zero_point, bias and multiplier have one element or one per column of the product.`,
 	In: "a, b, a_zero_point?, b_zero_point?, bias?, multiplier?, y_zero_point?", Out: "y",
 	Attrs: append([]ir.AttrSpec{
-		{Name: "transB", Kind: ir.IntAttr, Default: int64(0), Doc: "1: b is given transposed"},
+		{Name: "transB", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: b is given transposed"},
 		biasShiftSpec,
 	}, requantSpecs...),
 	Infer: func(n *ir.Node) ([]ir.Type, error) {

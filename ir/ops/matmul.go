@@ -162,8 +162,8 @@ with a rounding after each operation. Integers need whole α and β, and wrap.`,
 	Attrs: []ir.AttrSpec{
 		floatAttr("alpha", 1, "α, the factor of the product"),
 		floatAttr("beta", 1, "β, the factor of C"),
-		{Name: "transA", Kind: ir.IntAttr, Default: int64(0), Doc: "1: A is transposed"},
-		{Name: "transB", Kind: ir.IntAttr, Default: int64(0), Doc: "1: B is transposed"},
+		{Name: "transA", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: A is transposed"},
+		{Name: "transB", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: B is transposed"},
 	},
 	Import: func(r *ir.Rewriter, n *ir.Node, opset int) error {
 		r.DeleteAttr(n, "broadcast") // opset 6: C broadcasts as it does today

@@ -84,7 +84,7 @@ d + m'·μ.` + scaleDoc,
 	In: "w, grad, m, rate, scale?", Out: "w_next, m_next",
 	Attrs: []ir.AttrSpec{
 		floatAttr("momentum", 0.9, "μ"),
-		{Name: "nesterov", Kind: ir.IntAttr, Default: int64(0), Doc: "1: look ahead by one step of momentum (Sutskever et al. 2013)"},
+		{Name: "nesterov", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: look ahead by one step of momentum (Sutskever et al. 2013)"},
 		floatAttr("weight_decay", 0, "λ"),
 	},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
@@ -127,7 +127,7 @@ w − (rate·(m'/(1 − β₁^step))) / (√(v'/(1 − β₂^step)) + ε). With 
 	Attrs: []ir.AttrSpec{
 		floatAttr("beta1", 0.9, "β₁"), floatAttr("beta2", 0.999, "β₂"), floatAttr("epsilon", 1e-8, "ε"),
 		floatAttr("weight_decay", 0, "λ"),
-		{Name: "decoupled", Kind: ir.IntAttr, Default: int64(0), Doc: "1: weight decay apart from the gradient (AdamW)"},
+		{Name: "decoupled", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: weight decay apart from the gradient (AdamW)"},
 	},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		t, err := inferUpdate(n, 4)

@@ -11,7 +11,7 @@ import (
 
 var (
 	kernelSpec = ir.AttrSpec{Name: "kernel_shape", Kind: ir.IntsAttr, Required: true, Doc: "the window's size in each spatial dimension"}
-	ceilSpec   = ir.AttrSpec{Name: "ceil_mode", Kind: ir.IntAttr, Default: int64(0), Doc: "1: a last window may reach beyond the padded input, if it starts on the input or the padding before it"}
+	ceilSpec   = ir.AttrSpec{Name: "ceil_mode", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: a last window may reach beyond the padded input, if it starts on the input or the padding before it"}
 )
 
 // inferPool is the shape rule of pooling.
@@ -208,7 +208,7 @@ order, divided by their number, or with count_include_pad by the number of
 positions inside the padded input.`,
 	In: "X", Out: "Y",
 	Attrs: append([]ir.AttrSpec{kernelSpec, ceilSpec,
-		{Name: "count_include_pad", Kind: ir.IntAttr, Default: int64(0), Doc: "1: the padding counts as zeros"},
+		{Name: "count_include_pad", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: the padding counts as zeros"},
 	}, windowSpecs...),
 	Import: importWindow,
 	Export: exportUndilated(19),

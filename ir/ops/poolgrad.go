@@ -163,7 +163,7 @@ GlobalAveragePool: every element of dY, divided by the number of elements that i
 window counted and rounded, is added to them, in row-major order of dY.`,
 	In: "dY", Out: "dX",
 	Attrs: append([]ir.AttrSpec{spatialSpec,
-		{Name: "count_include_pad", Kind: ir.IntAttr, Default: int64(0), Doc: "as of the pooling"},
+		{Name: "count_include_pad", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "as of the pooling"},
 	}, poolGradSpecs...),
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := wantFloat(n, 0); err != nil {

@@ -190,7 +190,7 @@ const microsoft = "com.microsoft."
 
 const unaryIn = "X, X_scale, X_zero_point?, Y_scale, Y_zero_point?"
 
-var channelsLast = ir.AttrSpec{Name: "channels_last", Kind: ir.IntAttr, Default: int64(0)}
+var channelsLast = ir.AttrSpec{Name: "channels_last", Kind: ir.IntAttr, Flag: true, Default: int64(0)}
 
 var _ = defineQLinear("QLinearConv", "x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, B?", windowAttrs, func(q *qlinear) *ir.Value {
 	q.result(6)
@@ -228,7 +228,7 @@ var _ = []int{
 	qlinearUnary("QLinearLeakyRelu", "LeakyRelu", []ir.AttrSpec{{Name: "alpha", Kind: ir.FloatAttr}}, "alpha"),
 	qlinearUnary("QLinearGlobalAveragePool", "GlobalAveragePool", nil),
 	qlinearUnary("QLinearAveragePool", "AveragePool", append([]ir.AttrSpec{
-		{Name: "ceil_mode", Kind: ir.IntAttr}, {Name: "count_include_pad", Kind: ir.IntAttr},
+		{Name: "ceil_mode", Kind: ir.IntAttr, Flag: true}, {Name: "count_include_pad", Kind: ir.IntAttr, Flag: true},
 	}, windowAttrs...), "auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"),
 }
 
@@ -257,7 +257,7 @@ var _ = defineQLinear(microsoft+"QLinearSoftmax", unaryIn, []ir.AttrSpec{
 })
 
 var _ = defineQLinear(microsoft+"QGemm", "A, a_scale, a_zero_point, B, b_scale, b_zero_point, C?, y_scale?, y_zero_point?", []ir.AttrSpec{
-	{Name: "alpha", Kind: ir.FloatAttr, Default: float32(1)}, {Name: "transA", Kind: ir.IntAttr}, {Name: "transB", Kind: ir.IntAttr},
+	{Name: "alpha", Kind: ir.FloatAttr, Default: float32(1)}, {Name: "transA", Kind: ir.IntAttr, Flag: true}, {Name: "transB", Kind: ir.IntAttr, Flag: true},
 }, func(q *qlinear) *ir.Value {
 	if q.n.Input(7) != nil {
 		q.result(7)

@@ -15,8 +15,8 @@ import (
 // be written, and have no evaluation.
 var _ = func() int {
 	quant := []ir.AttrSpec{
-		{Name: "signed", Kind: ir.IntAttr, Default: int64(1)},
-		{Name: "narrow", Kind: ir.IntAttr, Default: int64(0)},
+		{Name: "signed", Kind: ir.IntAttr, Flag: true, Default: int64(1)},
+		{Name: "narrow", Kind: ir.IntAttr, Flag: true, Default: int64(0)},
 		{Name: "rounding_mode", Kind: ir.StringAttr, Default: "ROUND"},
 	}
 	trunc := slices.Clone(quant)

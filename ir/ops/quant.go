@@ -17,8 +17,8 @@ type quantSpec struct {
 
 var quantAttrs = []ir.AttrSpec{
 	{Name: "axis", Kind: ir.IntAttr, Default: int64(1), Doc: "the dimension along which scale and zero_point run when they have more than one element"},
-	{Name: "signed", Kind: ir.IntAttr, Default: int64(1), Doc: "1: the integer is signed"},
-	{Name: "narrow", Kind: ir.IntAttr, Default: int64(0), Doc: "1: the range is one smaller, symmetric if signed"},
+	{Name: "signed", Kind: ir.IntAttr, Flag: true, Default: int64(1), Doc: "1: the integer is signed"},
+	{Name: "narrow", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: the range is one smaller, symmetric if signed"},
 	{Name: "rounding_mode", Kind: ir.StringAttr, Default: "ROUND", Doc: "ROUND (half to even), CEIL, FLOOR, UP (away from zero), DOWN (toward zero), HALF_UP (half away from zero), HALF_DOWN (half toward zero)"},
 	{Name: "zero_point_order", Kind: ir.StringAttr, Default: "after_round", Doc: "after_round or before_round"},
 }
@@ -268,15 +268,12 @@ func alongAxis(shape []int, axis, block int, params ...*tensor.Tensor) (func(i, 
 			inner *= d
 		}
 	}
-	blocks := 0
-	if block > 0 {
-		blocks = (size + block - 1) / block
-	}
+	perLine := blocks(size, block)
 	for _, p := range params {
 		switch {
 		case p.Len() == 1 && block == 0:
 		case block == 0 && p.Rank() == 1 && p.Len() == size:
-		case block > 0 && size > 0 && p.Rank() == len(shape) && p.Shape()[axis] == blocks && p.Len() == sizeOf(shape)/size*blocks:
+		case block > 0 && size > 0 && p.Rank() == len(shape) && p.Shape()[axis] == perLine && p.Len() == sizeOf(shape)/size*perLine:
 		default:
 			return nil, fmt.Errorf("parameter of shape %v does not fit x of shape %v along axis %d", p.Shape(), shape, axis)
 		}
@@ -284,12 +281,20 @@ func alongAxis(shape []int, axis, block int, params ...*tensor.Tensor) (func(i, 
 	return func(i, count int) int {
 		switch {
 		case block > 0:
-			return (i/inner/size*blocks+i/inner%size/block)*inner + i%inner
+			return (i/inner/size*perLine+i/inner%size/block)*inner + i%inner
 		case count == 1:
 			return 0
 		}
 		return i / inner % count
 	}, nil
+}
+
+// blocks returns in how many blocks so many elements lie, the last of which may be cut off.
+func blocks(size, block int) int {
+	if block < 1 || size < 1 {
+		return 0
+	}
+	return (size-1)/block + 1
 }
 
 // QuantInfo are the constants of a thriftc.Quant node.
@@ -374,8 +379,8 @@ has shift = log2(out_scale / scale) and out_zero_point = zero_point / 2^shift.`,
 	Attrs: []ir.AttrSpec{
 		{Name: "shift", Kind: ir.IntAttr, Required: true, Doc: "how many low bits are dropped"},
 		{Name: "bits", Kind: ir.IntAttr, Default: int64(0), Doc: "width of the result, 0 for no limit"},
-		{Name: "signed", Kind: ir.IntAttr, Default: int64(1), Doc: "1: the result is signed"},
-		{Name: "narrow", Kind: ir.IntAttr, Default: int64(0), Doc: "1: the range is one smaller, symmetric if signed"},
+		{Name: "signed", Kind: ir.IntAttr, Flag: true, Default: int64(1), Doc: "1: the result is signed"},
+		{Name: "narrow", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: the range is one smaller, symmetric if signed"},
 		{Name: "rounding_mode", Kind: ir.StringAttr, Default: "FLOOR", Doc: "as for thriftc.Quant"},
 	},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {

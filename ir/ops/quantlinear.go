@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/thriftc/thriftc/ir"
 	"github.com/thriftc/thriftc/ir/tensor"
@@ -33,9 +34,32 @@ func inferLinear(n *ir.Node) error {
 			if err := checkAlongAxis(what, v.Type, x, n.Int("axis")); err != nil {
 				return err
 			}
-		} else if v.Type.Rank() >= 0 && x.Rank() >= 0 && v.Type.Rank() != x.Rank() {
-			return fmt.Errorf("%s is %v, expected rank %d because of block_size", what, v.Type, x.Rank())
+		} else if err := checkBlocks(what, v.Type, x, n.Int("axis"), block); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// checkBlocks checks the type of scales or zero points of which each stands for a block
+// of elements along an axis of x: along it there are as many as blocks, the last of which
+// may be cut off, and along the others as many as in x.
+func checkBlocks(what string, t, x ir.Type, axis, block int) error {
+	if t.Unranked || x.Unranked {
+		return nil
+	}
+	at, err := axisOf(axis, x.Rank())
+	if err != nil {
+		return err
+	}
+	want := slices.Clone(x.Dims)
+	if want[at].Known() {
+		want[at] = ir.Fixed(blocks(want[at].N, block))
+	} else {
+		want[at] = ir.Unknown
+	}
+	if w := ir.TensorType(t.Elem, want...); !t.Compatible(w) {
+		return fmt.Errorf("%s is %v, expected %v: one for each block of %d along axis %d of %v", what, t, w, block, at, x)
 	}
 	return nil
 }
@@ -45,14 +69,15 @@ var _ = define(ir.Op{
 	Roles:     []ir.Role{1: ir.Setting, 2: ir.Setting},
 	PerSample: quantPerSample,
 	Doc: `Quantises x to integers: y = saturate(round_half_even(x / y_scale) + y_zero_point).
-The quotient is rounded once to f32, f16 and bf16 inputs too, unless precision names a
-narrower type; the rest is exact. NaN becomes the least integer. Integers have any
-width up to 32 bits. float8 and float4 outputs are not supported.`,
+The division is done in the type that precision names: both operands are converted to it,
+and the quotient is rounded to it once; without precision that is f32. The rest is exact.
+NaN becomes the least integer. Integers have any width up to 32 bits. float8 and float4
+outputs are not supported.`,
 	In: "x, y_scale, y_zero_point?", Out: "y", Since: 23,
 	Bits: func(n *ir.Node) int { return n.Out[0].Type.Elem.Bits() },
 	Attrs: append([]ir.AttrSpec{
-		{Name: "precision", Kind: ir.IntAttr, Default: int64(0), Doc: "ONNX element type to which the quotient is rounded; 0: f32"},
-		{Name: "saturate", Kind: ir.IntAttr, Default: int64(1), Doc: "for float8 only"},
+		{Name: "precision", Kind: ir.IntAttr, Default: int64(0), Doc: "ONNX element type in which x is divided by y_scale; 0: f32"},
+		{Name: "saturate", Kind: ir.IntAttr, Flag: true, Default: int64(1), Doc: "for float8 only"},
 	}, linearAttrs...),
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		x, s := n.In[0].Type, n.In[1].Type
@@ -86,19 +111,36 @@ width up to 32 bits. float8 and float4 outputs are not supported.`,
 		}
 		lo, hi := n.Out[0].Type.Elem.Range()
 		q := quantSpec{lo: float64(lo), hi: float64(hi)}
-		precision := tensor.FromONNXType(n.Int("precision"))
+		divide := quotient(tensor.FromONNXType(n.Int("precision")))
 		y := make([]int64, in[0].Len())
 		for i, x := range in[0].Float32s() {
-			t := x / scale[along(i, len(scale))]
-			if precision == tensor.F16 || precision == tensor.BF16 {
-				t = tensor.FromFloat32s(precision, []float32{t}, 1).Float32s()[0]
-			}
-			y[i] = int64(q.clamp(math.RoundToEven(float64(t)) + float64(zero[along(i, len(zero))])))
+			t := divide(x, scale[along(i, len(scale))])
+			y[i] = int64(q.clamp(math.RoundToEven(t) + float64(zero[along(i, len(zero))])))
 		}
 		return []*tensor.Tensor{tensor.FromInt64s(n.Out[0].Type.Elem, y, in[0].Shape()...)}, nil
 	},
+	Import: func(r *ir.Rewriter, n *ir.Node, opset int) error {
+		// From opset 23 on the scale's type is the default; before, nothing was said,
+		// and f32 is what runtimes take.
+		if s := n.Input(1); opset >= 23 && n.Int("precision") == 0 && s != nil && (s.Type.Elem == tensor.F16 || s.Type.Elem == tensor.BF16) {
+			r.SetAttr(n, "precision", s.Type.Elem.ONNXType())
+		}
+		return nil
+	},
 	Export: exportLinear,
 })
+
+// quotient returns the division of numbers in a floating-point type; other types stand for f32.
+func quotient(e tensor.Elem) func(x, y float32) float64 {
+	switch e {
+	case tensor.F64:
+		return func(x, y float32) float64 { return float64(x) / float64(y) }
+	case tensor.F16, tensor.BF16:
+		round := func(x float32) float32 { return tensor.FromFloat32s(e, []float32{x}, 1).Float32s()[0] }
+		return func(x, y float32) float64 { return float64(round(round(x) / round(y))) }
+	}
+	return func(x, y float32) float64 { return float64(x / y) }
+}
 
 var _ = define(ir.Op{
 	Name:      "DequantizeLinear",

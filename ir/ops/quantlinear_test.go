@@ -23,11 +23,47 @@ func TestQuantizeLinear(t *testing.T) {
 		{"blocked", tensor.Of([]float32{6, 6, 6, 6, 6, 6}, 2, 3), tensor.Of([]float32{1, 2, 3, 6}, 2, 2), tensor.Of([]int8{0, 0, 0, 1}, 2, 2),
 			ir.MakeAttrs("axis", 1, "block_size", 2), tensor.Of([]int8{6, 6, 3, 2, 2, 2}, 2, 3)},
 		{"output type", vec32(1), vec32(1), nil, ir.MakeAttrs("output_dtype", 5), tensor.Of([]int16{1}, 1)},
+		{"operands in f16", vec32(1000.26, 1000.24), vec32(0.1), nil, ir.MakeAttrs("output_dtype", 5, "precision", 10), tensor.Of([]int16{10008, 10000}, 2)},
+		{"quotient in f64", vec32(2.5), vec32(0.1), nil, ir.MakeAttrs("precision", 11), tensor.Of([]uint8{25}, 1)},
 		{"quotient in f16", vec32(2049), vec32(1), nil, ir.MakeAttrs("output_dtype", 5, "precision", 10), tensor.Of([]int16{2048}, 1)},
 	}
 	for _, c := range cases {
 		if y := evalConst(t, "QuantizeLinear", c.attrs, c.x, c.scale, c.z); !tensor.Equal(y, c.want) {
 			t.Errorf("%s: got %v %v, want %v", c.name, y.Elem(), y.Container(), c.want.Container())
+		}
+	}
+}
+
+func TestBlockShapes(t *testing.T) {
+	for _, c := range []struct {
+		x, scale, zero  []int
+		axis, blockSize int
+		ok              bool
+	}{
+		{[]int{12, 64}, []int{1, 64}, nil, 0, 128, true},
+		{[]int{12, 64}, []int{12, 1}, nil, 0, 128, false},
+		{[]int{12, 64}, []int{12, 1}, nil, 1, 128, true},
+		{[]int{12, 64}, []int{12, 4}, []int{12, 4}, -1, 16, true},
+		{[]int{12, 64}, []int{12, 4}, []int{12, 1}, -1, 16, false},
+		{[]int{12, 64}, []int{12, 3}, nil, 1, 16, false},
+		{[]int{12, 63}, []int{12, 4}, nil, 1, 16, true},
+		{[]int{12, 64}, []int{12}, nil, 0, 16, false},
+		{[]int{12, 64}, []int{12, 64}, nil, 2, 16, false},
+	} {
+		for _, op := range []string{"DequantizeLinear", "QuantizeLinear"} {
+			g := ir.NewGraph("g", Table())
+			r := ir.NewRewriter(g)
+			e := tensor.I8
+			if op == "QuantizeLinear" {
+				e = tensor.F32
+			}
+			in := []*ir.Value{r.Input("x", ir.TensorType(e, ir.Dims(c.x...)...)), r.Input("s", ir.TensorType(tensor.F32, ir.Dims(c.scale...)...))}
+			if c.zero != nil {
+				in = append(in, r.Input("z", ir.TensorType(tensor.I8, ir.Dims(c.zero...)...)))
+			}
+			if _, err := r.Add(op, "n", ir.MakeAttrs("axis", c.axis, "block_size", c.blockSize), in); (err == nil) != c.ok {
+				t.Errorf("%s %+v: %v", op, c, err)
+			}
 		}
 	}
 }

@@ -32,9 +32,9 @@ var (
 
 var _ = defineRecurrent("RNN", "A recurrent layer: H = f(x·Wᵀ + h·Rᵀ + Wb + Rb).", rnn)
 var _ = defineRecurrent("GRU", "A gated recurrent layer; gates in the order z, r, h: H = (1 − z)∘ĥ + z∘h.", gru, ir.AttrSpec{
-	Name: "linear_before_reset", Kind: ir.IntAttr, Default: int64(0), Doc: "1: the reset gate multiplies h·Rᵀ + Rb instead of h"})
+	Name: "linear_before_reset", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: the reset gate multiplies h·Rᵀ + Rb instead of h"})
 var _ = defineRecurrent("LSTM", "A long short-term memory layer; gates in the order i, o, f, c: C = f∘c + i∘ĉ, H = o∘h(C).", lstm, ir.AttrSpec{
-	Name: "input_forget", Kind: ir.IntAttr, Default: int64(0), Doc: "1: f is 1 − i"})
+	Name: "input_forget", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: f is 1 − i"})
 
 func defineRecurrent(name, doc string, kind recurrent, extra ...ir.AttrSpec) *ir.Op {
 	in, out := "X, W, R, B?, sequence_lens?, initial_h?", "Y?, Y_h?"

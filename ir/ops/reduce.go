@@ -116,8 +116,8 @@ func defineReduce(name string, since int, what string, red reduction) *ir.Op {
 		In:    "data, axes?", Out: "reduced", Elements: elements, Roles: []ir.Role{1: ir.Setting},
 		Combines: name == "ReduceMean" || name == "ReduceSum",
 		Attrs: []ir.AttrSpec{
-			{Name: "keepdims", Kind: ir.IntAttr, Default: int64(1), Doc: "1: reduced axes stay with size 1; 0: they go"},
-			{Name: "noop_with_empty_axes", Kind: ir.IntAttr, Default: int64(0), Doc: "what axes absent or empty means; 0: all axes; 1: none, the output is the input"},
+			{Name: "keepdims", Kind: ir.IntAttr, Flag: true, Default: int64(1), Doc: "1: reduced axes stay with size 1; 0: they go"},
+			{Name: "noop_with_empty_axes", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "what axes absent or empty means; 0: all axes; 1: none, the output is the input"},
 		},
 		Grad: gradReduce(reduceSlopes[name]),
 		Infer: func(n *ir.Node) ([]ir.Type, error) {
@@ -364,8 +364,8 @@ func defineArg(name, what string) *ir.Op {
 		In:    "data", Out: "reduced",
 		Attrs: []ir.AttrSpec{
 			{Name: "axis", Kind: ir.IntAttr, Default: int64(0), Doc: "the axis, −rank…rank−1"},
-			{Name: "keepdims", Kind: ir.IntAttr, Default: int64(1), Doc: "1: the axis stays with size 1; 0: it goes"},
-			{Name: "select_last_index", Kind: ir.IntAttr, Default: int64(0), Doc: "of equal elements 0: the first, 1: the last"},
+			{Name: "keepdims", Kind: ir.IntAttr, Flag: true, Default: int64(1), Doc: "1: the axis stays with size 1; 0: it goes"},
+			{Name: "select_last_index", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "of equal elements 0: the first, 1: the last"},
 		},
 		Infer: func(n *ir.Node) ([]ir.Type, error) {
 			if err := wantNumbers(n, 0); err != nil {

@@ -165,7 +165,7 @@ var _ = define(ir.Op{
 	Doc:   "The same elements in another shape. One dimension may be −1: what is left; 0 keeps the input's dimension.",
 	Since: 14,
 	In:    "data, shape", Out: "reshaped", Elements: ir.Kept,
-	Attrs: []ir.AttrSpec{{Name: "allowzero", Kind: ir.IntAttr, Default: int64(0), Doc: "1: a 0 in shape is the dimension 0"}},
+	Attrs: []ir.AttrSpec{{Name: "allowzero", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: a 0 in shape is the dimension 0"}},
 	Grad:  gradReshape,
 	Infer: inferReshape,
 	Eval:  evalReshape,

@@ -20,7 +20,7 @@ var _ = define(ir.Op{
 	Attrs: []ir.AttrSpec{
 		{Name: "mode", Kind: ir.StringAttr, Default: "linear", Doc: "linear, nearest (half to even) or cubic (a = −0.75)"},
 		{Name: "padding_mode", Kind: ir.StringAttr, Default: "zeros", Doc: "what lies outside: zeros, border (the edge) or reflection"},
-		{Name: "align_corners", Kind: ir.IntAttr, Default: int64(0), Doc: "−1 and 1 are 1: the centres of the first and last elements, 0: their outer edges"},
+		{Name: "align_corners", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "−1 and 1 are 1: the centres of the first and last elements, 0: their outer edges"},
 	},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if m := n.Str("mode"); !slices.Contains([]string{"linear", "nearest", "cubic"}, m) {
@@ -209,7 +209,7 @@ var _ = define(ir.Op{
 	Doc:   "The grid for GridSample that an affine transform per batch makes, computed in f64 and rounded once.",
 	Since: 20,
 	In:    "theta, size", Out: "grid",
-	Attrs: []ir.AttrSpec{{Name: "align_corners", Kind: ir.IntAttr, Default: int64(0), Doc: "as in GridSample"}},
+	Attrs: []ir.AttrSpec{{Name: "align_corners", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "as in GridSample"}},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := wantFloat(n, 0); err != nil {
 			return nil, err

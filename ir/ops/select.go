@@ -16,8 +16,8 @@ var _ = define(ir.Op{
 	In:    "X, K", Out: "Values, Indices",
 	Attrs: []ir.AttrSpec{
 		{Name: "axis", Kind: ir.IntAttr, Default: int64(-1), Doc: "the axis, −rank…rank−1"},
-		{Name: "largest", Kind: ir.IntAttr, Default: int64(1), Doc: "1: the greatest, 0: the least"},
-		{Name: "sorted", Kind: ir.IntAttr, Default: int64(1), Doc: "1: sorted, best first; 0: any order (here sorted as well)"},
+		{Name: "largest", Kind: ir.IntAttr, Flag: true, Default: int64(1), Doc: "1: the greatest, 0: the least"},
+		{Name: "sorted", Kind: ir.IntAttr, Flag: true, Default: int64(1), Doc: "1: sorted, best first; 0: any order (here sorted as well)"},
 		{Name: "k", Kind: ir.IntAttr, Doc: "K, before opset 10; never present in a graph"},
 	},
 	Grad: gradTopK,
@@ -214,7 +214,7 @@ var _ = define(ir.Op{
 	In:    "X", Out: "Y, indices?, inverse_indices?, counts?",
 	Attrs: []ir.AttrSpec{
 		{Name: "axis", Kind: ir.IntAttr, Doc: "the axis, −rank…rank−1; absent: the input is flattened"},
-		{Name: "sorted", Kind: ir.IntAttr, Default: int64(1), Doc: "1: in ascending order, slices compared element by element, NaN first; 0: in order of appearance"},
+		{Name: "sorted", Kind: ir.IntAttr, Flag: true, Default: int64(1), Doc: "1: in ascending order, slices compared element by element, NaN first; 0: in order of appearance"},
 	},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		in := n.In[0].Type
@@ -309,7 +309,7 @@ var _ = define(ir.Op{
 		"before is above a threshold. A row of the output is batch, class, box.",
 	Since: 10,
 	In:    "boxes, scores, max_output_boxes_per_class?, iou_threshold?, score_threshold?", Out: "selected_indices",
-	Attrs: []ir.AttrSpec{{Name: "center_point_box", Kind: ir.IntAttr, Default: int64(0),
+	Attrs: []ir.AttrSpec{{Name: "center_point_box", Kind: ir.IntAttr, Flag: true, Default: int64(0),
 		Doc: "boxes are 0: two opposite corners y, x, y, x; 1: centre x, y, width, height"}},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		for i := range 2 {

@@ -196,7 +196,7 @@ var _ = define(ir.Op{
 	In:    "input, split?", Out: "output_sequence",
 	Attrs: []ir.AttrSpec{
 		{Name: "axis", Kind: ir.IntAttr, Default: int64(0), Doc: "the axis, from the end when it is negative"},
-		{Name: "keepdims", Kind: ir.IntAttr, Default: int64(1), Doc: "0: without split, members lack the axis"},
+		{Name: "keepdims", Kind: ir.IntAttr, Flag: true, Default: int64(1), Doc: "0: without split, members lack the axis"},
 	},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := needInts(n, 1); err != nil {
@@ -257,7 +257,7 @@ var _ = define(ir.Op{
 	In:        "input_sequence", Out: "concat_result",
 	Attrs: []ir.AttrSpec{
 		{Name: "axis", Kind: ir.IntAttr, Required: true, Doc: "the axis in the result, from the end when it is negative"},
-		{Name: "new_axis", Kind: ir.IntAttr, Default: int64(0), Doc: "1: the axis is new"},
+		{Name: "new_axis", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: the axis is new"},
 	},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		e, _, err := wantSequence(n)

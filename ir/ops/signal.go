@@ -61,8 +61,8 @@ var _ = define(ir.Op{
 	Since: 20,
 	In:    "input, dft_length?, axis?", Out: "output",
 	Attrs: []ir.AttrSpec{
-		{Name: "inverse", Kind: ir.IntAttr, Default: int64(0), Doc: "1: the inverse, divided by the length"},
-		{Name: "onesided", Kind: ir.IntAttr, Default: int64(0), Doc: "1: only the first half of the values and the one after it"},
+		{Name: "inverse", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: the inverse, divided by the length"},
+		{Name: "onesided", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: only the first half of the values and the one after it"},
 		{Name: "axis", Kind: ir.IntAttr, Doc: "the axis, before opset 20; never present in a graph"},
 	},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
@@ -192,7 +192,7 @@ var _ = define(ir.Op{
 	Doc:   "Fourier transforms of frames of a signal [batch, length, 1 or 2], a frame beginning every frame_step; the output is [batch, frames, bins, 2].",
 	Since: 17,
 	In:    "signal, frame_step, window?, frame_length?", Out: "output",
-	Attrs: []ir.AttrSpec{{Name: "onesided", Kind: ir.IntAttr, Default: int64(1), Doc: "1: only the first half of the values and the one after it"}},
+	Attrs: []ir.AttrSpec{{Name: "onesided", Kind: ir.IntAttr, Flag: true, Default: int64(1), Doc: "1: only the first half of the values and the one after it"}},
 	Infer: func(n *ir.Node) ([]ir.Type, error) {
 		if err := wantFloat(n, 0, 2); err != nil {
 			return nil, err

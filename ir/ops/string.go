@@ -26,7 +26,7 @@ var _ = define(ir.Op{
 	In:    "X", Out: "Y",
 	Attrs: []ir.AttrSpec{
 		{Name: "case_change_action", Kind: ir.StringAttr, Default: "NONE", Doc: "LOWER, UPPER or NONE"},
-		{Name: "is_case_sensitive", Kind: ir.IntAttr, Default: int64(0), Doc: "1: a stop word must be equal in case too"},
+		{Name: "is_case_sensitive", Kind: ir.IntAttr, Flag: true, Default: int64(0), Doc: "1: a stop word must be equal in case too"},
 		{Name: "locale", Kind: ir.StringAttr, Doc: "the language; those that change letters in their own way (az, lt, tr) are refused"},
 		{Name: "stopwords", Kind: ir.StringsAttr, Doc: "what is left out"},
 	},

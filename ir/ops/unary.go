@@ -176,8 +176,8 @@ var _ = define(ir.Op{
 	Name: "IsInf", Since: 10, Doc: "Whether every element is infinite.", In: "X", Out: "Y",
 	Elementwise: true,
 	Attrs: []ir.AttrSpec{
-		{Name: "detect_negative", Kind: ir.IntAttr, Default: int64(1), Doc: "0: −∞ does not count"},
-		{Name: "detect_positive", Kind: ir.IntAttr, Default: int64(1), Doc: "0: +∞ does not count"},
+		{Name: "detect_negative", Kind: ir.IntAttr, Flag: true, Default: int64(1), Doc: "0: −∞ does not count"},
+		{Name: "detect_positive", Kind: ir.IntAttr, Flag: true, Default: int64(1), Doc: "0: +∞ does not count"},
 	},
 	Infer: toBool, Cost: perElement,
 	Eval: func(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
