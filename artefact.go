@@ -30,9 +30,15 @@ func (a *artefact) write(ctx context.Context, before, after *ir.Graph, bytesBefo
 	if err := onnx.Write(model, after, a.format, onnxio.WriteOptions{Opset: a.opset}); err != nil {
 		return err
 	}
-	written, err := Open(model)
+	written, err := open(model, true)
 	if err != nil {
 		return fmt.Errorf("the written model cannot be read back: %w", err)
+	}
+	if err := a.selfCheck(ctx, after, written.Graph); err != nil {
+		return err
+	}
+	for _, text := range onnx.RuntimeNotes(written.Graph, a.format, cmp.Or(a.opset, onnx.OpsetFor(after, a.format))) {
+		a.rep.Warn(text)
 	}
 	if err := a.measure(ctx, before, written.Graph, cmp.Or(bytesBefore, written.Bytes), written.Bytes); err != nil {
 		return err

@@ -63,7 +63,10 @@ const maxText = 2 << 30
 
 // Open reads a model: an .onnx file, or a .tir file, the text form of a graph.
 // With an error the model has its File and Notes only.
-func Open(file string) (*Model, error) {
+func Open(file string) (*Model, error) { return open(file, false) }
+
+// open is Open; strict refuses what other readers refuse.
+func open(file string, strict bool) (*Model, error) {
 	m := &Model{File: file}
 	var err error
 	switch filepath.Ext(file) {
@@ -73,7 +76,7 @@ func Open(file string) (*Model, error) {
 			m.Graph, err = ir.Parse(file, string(src), ops.Table())
 		}
 	case ".onnx":
-		r := onnxio.Reader{Ops: ops.Table(), Note: func(p onnxio.Problem) { m.Notes = append(m.Notes, p) }}
+		r := onnxio.Reader{Ops: ops.Table(), Strict: strict, Note: func(p onnxio.Problem) { m.Notes = append(m.Notes, p) }}
 		m.Graph, err = r.Read(file)
 		m.Bytes = r.Bytes
 	default:

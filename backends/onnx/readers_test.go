@@ -130,3 +130,27 @@ func TestNoForm(t *testing.T) {
 		}
 	}
 }
+
+func TestRuntimeNotes(t *testing.T) {
+	g := irtest.Parse(t, strings.Replace(convGraph, "BIG", "5", 1), ops.Table())
+	four := irtest.Parse(t, strings.NewReplacer("BIG", "5", "%w: i8", "%w: i4", "-127", "-7", "12", "2", "10", "0", "9", "1", "8,", "7,").Replace(convGraph), ops.Table())
+	seven := irtest.Parse(t, strings.NewReplacer("BIG", "5", "-127", "-64").Replace(convGraph), ops.Table())
+	for _, c := range []struct {
+		g      *ir.Graph
+		format Format
+		opset  int
+		want   string
+	}{
+		{g, QDQ, 17, "saturate in %v; set session.x64quantprecision"},
+		{g, QCDQ, 17, "saturate in %v"},
+		{g, QONNX, 17, ""},
+		{seven, QDQ, 17, ""},
+		{four, QDQ, 21, "computes in float: %v; --opset 17"},
+		{four, QDQ, 17, ""},
+	} {
+		got := strings.Join(RuntimeNotes(c.g, c.format, c.opset), "; ")
+		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("%s at opset %d: %q, want %q", c.format, c.opset, got, c.want)
+		}
+	}
+}

@@ -39,9 +39,21 @@ type Report struct {
 	Warnings    []string `json:"warnings"`
 	NotMeasured []string `json:"not_measured"` // what is unknown, each with its reason
 
+	// Check is how the written model was held against the graph that the passes made; absent
+	// where that was not done, as NotMeasured says.
+	Check *SelfCheck `json:"check,omitempty"`
+
 	Passes      []passes.StepResult `json:"passes"`
 	Training    any                 `json:"training,omitempty"` // of train: its curve
 	WallSeconds float64             `json:"wall_seconds"`
+}
+
+// SelfCheck holds the results of the written model on one random sample, as the engine runs it at
+// each level of arithmetic, against the operators' own evaluation: "equal", or a
+// signal-to-noise ratio such as "52.1 dB".
+type SelfCheck struct {
+	Float   string `json:"float_level"`
+	Integer string `json:"integer_level"`
 }
 
 // Measures is what is known about one model; null is not measured.

@@ -64,6 +64,9 @@ func (u *Unsupported) Error() string {
 type Reader struct {
 	Ops  *ir.Registry  // the operators that models may use
 	Note func(Problem) // if set, is told what was ignored or repaired
+	// Strict refuses what the checker of onnx or ONNX Runtime would refuse: names that stand
+	// twice, and nodes that their operator does not have in the model's opset.
+	Strict bool
 
 	// Bytes is the size of the model that was read last, with the external
 	// files that its tensors are in.
@@ -101,6 +104,11 @@ func (r *Reader) Decode(data []byte, dir string) (*ir.Graph, error) {
 	var m onnxpb.ModelProto
 	if err := unmarshal(data, &m); err != nil {
 		return nil, err
+	}
+	if r.Strict {
+		if problems := verify(&m); len(problems) > 0 {
+			return nil, &Unsupported{problems}
+		}
 	}
 	files := &externalFiles{dir: dir}
 	defer files.close()

@@ -158,6 +158,18 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// Files with mistakes that can be read around are read, unless the reader is strict.
+func TestStrict(t *testing.T) {
+	data := encodeText(t, graph(x+node("Relu", "x", "a", `name: "same"`)+node("Neg", "a", "y", `name: "same"`)+
+		`output { name: "y" type { tensor_type { elem_type: 1 } } } `))
+	if _, err := (&Reader{Ops: ops.Table()}).Decode(data, ""); err != nil {
+		t.Error(err)
+	}
+	if _, err := (&Reader{Ops: ops.Table(), Strict: true}).Decode(data, ""); err == nil || !strings.Contains(err.Error(), "another node has the same name") {
+		t.Errorf("a strict reader: %v", err)
+	}
+}
+
 // A graph that no opset can say is refused as a whole: nothing wrong is written in silence.
 func TestWriteRefusesWhatReadersRefuse(t *testing.T) {
 	g := ir.NewGraph("g", ops.Table())
