@@ -110,7 +110,7 @@ func Moved(n *ir.Node) []*ir.Value {
 			elements = ir.Moved
 		}
 	case "Pad":
-		if v := n.Input(2); n.Str("mode") == "constant" && v != nil && !(v.HasData() && v.Data.Len() == 1 && v.Data.Float64s()[0] == 0) {
+		if v := n.Input(2); n.Str("mode") == "constant" && v != nil && !(v.HasData() && v.Data.Len() == 1 && v.Data.Float64s()[0] == 0) && !padsMaxPools(n) {
 			elements = ir.Computed
 		}
 	}
@@ -121,6 +121,22 @@ func Moved(n *ir.Node) []*ir.Value {
 		return n.In
 	}
 	return n.In[:1]
+}
+
+// padsMaxPools reports whether all that reads what a Pad with a constant has added are MaxPools whose windows
+// reach beyond it: a negative constant then only says "nothing", and any number as small as the least of the input would do.
+func padsMaxPools(n *ir.Node) bool {
+	value, pads := n.ConstIn(2), n.ConstIn(1)
+	if value == nil || value.Len() != 1 || !(value.Float64s()[0] < 0) || pads == nil || n.Out[0].IsOutput() {
+		return false
+	}
+	for _, u := range n.Out[0].Uses() {
+		kernel := u.Node.Ints("kernel_shape")
+		if u.Node.Op.Name != "MaxPool" || slices.Max(pads.Int64s()) >= slices.Min(kernel) {
+			return false
+		}
+	}
+	return true
 }
 
 // combines lists the operators other than layers that integer inference

@@ -358,7 +358,7 @@ func (f *finisher) fold(l *passes.Layer, bn *ir.Node, r *rows) []float64 {
 	return bias
 }
 
-// widen enlarges scales so far that they are normal numbers and the biases fit into 31 bits at the
+// widen enlarges scales so far that they are normal numbers and the biases fit into the 24 bits of an f32 at the
 // scale of the accumulators; that happens only where weights hardly matter.
 func (f *finisher) widen(u *unit, r *rows, bias []float64) {
 	factor := make([]float64, r.n)
@@ -374,7 +374,7 @@ func (f *finisher) widen(u *unit, r *rows, bias []float64) {
 			}
 			if sx, ok := f.scales[l]; ok {
 				for j := i; j < len(b); j += r.n {
-					least = max(least, math.Abs(b[j])/(float64(sx)*(1<<30)))
+					least = max(least, math.Abs(b[j])/(float64(sx)*(1<<24)))
 				}
 			}
 		}

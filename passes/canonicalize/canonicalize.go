@@ -11,11 +11,14 @@
 //	Clip(x, 0)                           ->    Relu(x)
 //	AveragePool over the whole plane, ReduceMean over it  ->  GlobalAveragePool
 //	Reshape(x, [N, −1])                  ->    Flatten(x) {axis=1}
+//	Gemm(x, W, C) {alpha=α, beta=β}      ->    Gemm(x, α·W, β·C)
+//	Gemm(x, W) {transA=1}                ->    Gemm(Transpose(x), W)
 //
-// A Pad is folded where it adds zeros to spatial dimensions, and the padding of
-// the node after it would be zeros too: Conv, and AveragePool that counts
-// its padding. Every rule keeps results bit for bit, except that the order of
-// addition of an AveragePool over the whole plane changes, and NaNs may differ in sign.
+// A Pad is folded where it adds to spatial dimensions what the padding of the node after it means
+// too: zeros for Conv and for AveragePool that counts its padding, and for MaxPool numbers that are
+// never the largest. Every rule keeps results bit for bit, except that the order of
+// addition of an AveragePool over the whole plane changes, that α is multiplied before the sum of a Gemm
+// and not after it, and that NaNs may differ in sign.
 package canonicalize
 
 import (
@@ -45,6 +48,8 @@ var rules = map[string][]func(*ir.Rewriter, *ir.Node) bool{
 	"Mul":         {constantLast},
 	"Sub":         {subToAdd},
 	"Conv":        {padInto},
+	"Gemm":        {transposeFirst, gemmFactors, rowOfOne},
+	"MaxPool":     {padInto},
 	"AveragePool": {padInto, wholePlane},
 	"ReduceMean":  {meanOfPlane},
 	"Min":         {minToClip},
@@ -127,49 +132,6 @@ func subToAdd(r *ir.Rewriter, n *ir.Node) bool {
 		x[i] = -v
 	}
 	return become(r, n, "Add", nil, n.In[0], r.Const(n.In[1].Name, tensor.Of(x, c.Shape()...)))
-}
-
-// padInto moves the zeros that a Pad adds into the padding of n.
-func padInto(r *ir.Rewriter, n *ir.Node) bool {
-	pad := n.In[0].Def
-	if pad == nil || pad.Op.Name != "Pad" || pad.Str("mode") != "constant" || n.Str("auto_pad") != "NOTSET" || n.Int("ceil_mode") != 0 {
-		return false
-	}
-	rank := pad.In[0].Type.Rank()
-	pads := pad.ConstIn(1)
-	value := pad.Input(2)
-	if rank < 3 || pads == nil || pads.Len() != 2*rank || pad.Input(3) != nil || value != nil && (!value.IsConst() || value.Data.Float64s()[0] != 0) {
-		return false
-	}
-	old := n.Ints("pads")
-	if old == nil {
-		old = make([]int64, 2*(rank-2))
-	}
-	padded := slices.ContainsFunc(old, func(p int64) bool { return p != 0 })
-	if n.Op.Name == "AveragePool" && padded && n.Int("count_include_pad") == 0 {
-		return false
-	}
-	sum := slices.Clone(old)
-	for i, p := range pads.Int64s() {
-		axis := i % rank
-		if p < 0 || p > 1<<20 || axis < 2 && p != 0 {
-			return false
-		}
-		if axis >= 2 {
-			sum[i/rank*(rank-2)+axis-2] += p
-		}
-	}
-	if n.Op.Name == "AveragePool" {
-		for i, k := range slices.Repeat(n.Ints("kernel_shape"), 2) {
-			if sum[i] >= k { // runtimes refuse windows that lie in the padding
-				return false
-			}
-		}
-		r.SetAttr(n, "count_include_pad", 1)
-	}
-	r.SetAttr(n, "pads", sum)
-	r.SetInput(n, 0, pad.In[0])
-	return true
 }
 
 // plane returns the shape of x's spatial dimensions, nil if it is not known.

@@ -42,6 +42,9 @@ func (t *target) apply(p *placement, units []*unit) error {
 		}
 	}
 	for _, g := range p.groups {
+		if err := t.constants(g); err != nil {
+			return err
+		}
 		for _, v := range g.members {
 			if err := t.quantiser(g, v); err != nil {
 				return err
@@ -80,6 +83,41 @@ func (t *target) quantiser(g *group, v *ir.Value) error {
 	}
 	for _, use := range uses {
 		t.r.SetInput(use.Node, use.Index, n.Out[0])
+	}
+	return nil
+}
+
+// constants replaces the constants that are moved among the values of a group by integers on its grid.
+func (t *target) constants(g *group) error {
+	if g.bits > 8 { // the quantisers behind will do
+		return nil
+	}
+	elem := tensor.Uint(g.bits)
+	if g.signed {
+		elem = tensor.Int(g.bits)
+	}
+	made := map[*ir.Value]*ir.Value{}
+	for _, e := range g.consts {
+		old := t.val(e.Node.In[e.Index])
+		if made[old] == nil {
+			q := make([]int64, old.Data.Len())
+			for i, x := range old.Data.Float64s() {
+				q[i] = g.grid.index(x)
+			}
+			in := []*ir.Value{
+				t.r.Const(old.Name+"_quantized", tensor.FromInt64s(elem, q, old.Data.Shape()...)),
+				t.r.Float(old.Name+"_scale", g.grid.scale),
+			}
+			if g.grid.zero != 0 {
+				in = append(in, t.r.Const(old.Name+"_zero_point", tensor.FromInt64s(elem, []int64{g.grid.zero})))
+			}
+			dq, err := t.r.Before(t.node(e.Node)).Add("DequantizeLinear", old.Name+"_dequantizer", ir.MakeAttrs("axis", 0), in, old.Name+"_dequantized")
+			if err != nil {
+				return err
+			}
+			made[old] = dq.Out[0]
+		}
+		t.r.SetInput(t.node(e.Node), e.Index, made[old])
 	}
 	return nil
 }
@@ -195,7 +233,8 @@ func (l *layer) values() []float64 {
 }
 
 // leastScale returns, for each row of the weights, the scale below which the
-// bias would not fit into 31 bits at the scale of the accumulator.
+// bias would need more than the 24 bits of an f32 at the scale of the accumulator, or half of them, as a correction
+// may be as large. Smaller weights would not show beside such a bias in float either.
 func (u *unit) leastScale(p *placement, rows int) []float64 {
 	out := make([]float64, rows)
 	for _, l := range u.layers {
@@ -204,7 +243,7 @@ func (u *unit) leastScale(p *placement, rows int) []float64 {
 			continue
 		}
 		for i, x := range b.Data.Float64s() {
-			out[i%rows] = max(out[i%rows], math.Abs(x)/(float64(g.grid.scale)*(1<<30)))
+			out[i%rows] = max(out[i%rows], math.Abs(x)/(float64(g.grid.scale)*(1<<23)))
 		}
 	}
 	return out

@@ -65,6 +65,9 @@ func (o *Quantize) calibrate(c *passes.Context, g *ir.Graph, p *placement, units
 		for _, v := range grp.sources {
 			h.merge(hists[index[v]])
 		}
+		if err := h.addTimes(grp.constants(), uint64(c.Calib.Len())); err != nil {
+			return nil, err
+		}
 		if err := o.fitGroup(grp, h); err != nil {
 			return nil, err
 		}
@@ -98,7 +101,7 @@ func (o *Quantize) isSigned(lo float64) bool {
 func (u *unit) correctBias(rows [][]float64, means map[*layer][]float64) {
 	for _, l := range u.layers {
 		mean := means[l]
-		if mean == nil || l.BiasNode == nil || u.axis < 0 || l.W == 0 {
+		if mean == nil || l.BiasNode == nil || u.axis < 0 || l.W == 0 || l.Node.Op.Name == "MatMul" && u.weight.Data.Rank() != 2 {
 			continue
 		}
 		groups := 1

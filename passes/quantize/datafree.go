@@ -79,6 +79,9 @@ func (o *Quantize) dataFree(c *passes.Context, g *ir.Graph, p *placement, units 
 			}
 			lo, hi = min(lo, slices.Min(d.lo)), max(hi, slices.Max(d.hi))
 		}
+		for _, x := range grp.constants() {
+			lo, hi = min(lo, float64(x)), max(hi, float64(x))
+		}
 		grp.signed = o.isSigned(lo)
 		grp.grid = levelsOf(grp.bits, grp.signed, false).gridFor(lo, hi, o.ActAffine, o.Pow2)
 		return false
@@ -386,7 +389,7 @@ func (w *propagator) move(n *ir.Node) *dist {
 		args := make([]*tensor.Tensor, len(n.In))
 		for i, v := range n.In {
 			switch {
-			case v == nil:
+			case v == nil || n.Op.Name == "Pad" && i == 2: // zero, or what is never returned
 			case v.HasData():
 				args[i] = v.Data
 			default:

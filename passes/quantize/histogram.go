@@ -62,6 +62,21 @@ func (h *histogram) add(xs []float32) error {
 	return nil
 }
 
+// addTimes counts the elements of xs, each n times.
+func (h *histogram) addTimes(xs []float32, n uint64) error {
+	o := newHistogram()
+	if err := o.add(xs); err != nil {
+		return err
+	}
+	for k := range o.pos {
+		o.pos[k] *= n
+		o.neg[k] *= n
+	}
+	o.zeros, o.n = o.zeros*n, o.n*n
+	h.merge(o)
+	return nil
+}
+
 // grow widens the bins until a fits.
 func (h *histogram) grow(a float32) {
 	_, e := math.Frexp(float64(a)) // 2^(e−1) ≤ a < 2^e

@@ -34,6 +34,9 @@ type moments struct {
 // newMoments prepares for a layer, or says why it cannot be reconstructed.
 func newMoments(l *layer, w *tensor.Tensor, samples int) (*moments, error) {
 	m := &moments{l: l, groups: 1, rows: l.Rows, k: w.Len() / l.Rows}
+	if l.BiasNode != l.Node && l.Node.Op.Name != "MatMul" && l.Node.Input(2) != nil {
+		return nil, fmt.Errorf("what is added to its products is no constant row")
+	}
 	switch l.Node.Op.Name {
 	case "Conv":
 		m.groups = l.Node.Int("group")
@@ -41,6 +44,9 @@ func newMoments(l *layer, w *tensor.Tensor, samples int) (*moments, error) {
 	case "Gemm":
 		if l.Node.Int("transA") != 0 {
 			return nil, fmt.Errorf("its input is transposed")
+		}
+		if l.Node.Float("alpha") != 1 {
+			return nil, fmt.Errorf("its products are multiplied by alpha")
 		}
 	case "MatMul":
 		if l.W == 0 || w.Rank() != 2 {

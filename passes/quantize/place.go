@@ -2,6 +2,7 @@ package quantize
 
 import (
 	"errors"
+	"math"
 	"slices"
 
 	"github.com/thriftc/thriftc/ir"
@@ -84,10 +85,25 @@ func layerOf(n *ir.Node) (*layer, string) {
 type group struct {
 	members []*ir.Value // in order of discovery
 	sources []*ir.Value // those whose numbers are computed, or inputs of the graph
+	consts  []ir.Use    // inputs of what moves numbers between members that are constants
 	bits    int
 	hist    *histogram // of the sources; nil without data
 	signed  bool
 	grid    grid
+}
+
+// constants returns the numbers that the group's constants hold. Infinity and the largest number stand for
+// "nothing", and are no data.
+func (g *group) constants() []float32 {
+	var out []float32
+	for _, e := range g.consts {
+		for _, x := range e.Node.In[e.Index].Data.Float32s() {
+			if -math.MaxFloat32 < x && x < math.MaxFloat32 {
+				out = append(out, x)
+			}
+		}
+	}
+	return out
 }
 
 // placement says which values are quantised.
@@ -116,6 +132,12 @@ func place(units []*unit) *placement {
 		for _, v := range g.members {
 			if v.Def == nil || !slices.ContainsFunc(passes.Moved(v.Def), func(u *ir.Value) bool { return p.of[u] == g }) {
 				g.sources = append(g.sources, v)
+				continue
+			}
+			for i, u := range passes.Moved(v.Def) {
+				if e := (ir.Use{Node: v.Def, Index: i}); u.HasData() && !slices.Contains(g.consts, e) {
+					g.consts = append(g.consts, e)
+				}
 			}
 		}
 	}

@@ -58,7 +58,7 @@ func (o *Quantize) reconstructStage(c *passes.Context, what string, g *ir.Graph,
 				if err == nil {
 					err = fmt.Errorf("its users see different output channels")
 				}
-				c.Log.Warn("layer is rounded to nearest", "layer", u.name(), "reason", err.Error())
+				toNearest(c, u, err)
 				ms = nil
 				break
 			}
@@ -86,11 +86,17 @@ func (o *Quantize) reconstructStage(c *passes.Context, what string, g *ir.Graph,
 	for _, u := range stage {
 		if ms := sums[u]; ms != nil {
 			if err := o.solve(c, p, u, ms); err != nil {
-				return err
+				toNearest(c, u, err)
+				o.roundNearest(p, u, means)
 			}
 		}
 	}
 	return nil
+}
+
+// toNearest says that a layer has no reconstruction.
+func toNearest(c *passes.Context, u *unit, reason error) {
+	c.Log.Warn("layer is rounded to nearest", "layer", u.name(), "reason", reason.Error())
 }
 
 // solve chooses the integers, grids and bias corrections of a unit from the

@@ -204,8 +204,12 @@ func (l *layer) channelAxis() int {
 	case "Conv", "ConvTranspose":
 		return 1
 	case "MatMul":
-		if l.W == 0 {
+		if l.W == 0 && l.Node.In[1].Type.Rank() > 1 {
 			return -2
+		}
+	case "Gemm":
+		if l.Node.Int("transA") != 0 {
+			return 0
 		}
 	}
 	return -1
