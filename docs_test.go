@@ -91,3 +91,73 @@ func TestDependencies(t *testing.T) {
 		t.Errorf("docs/dependencies.md lists %s, which go.mod does not require", path)
 	}
 }
+
+// TestOperatorExample compiles the operator that docs/operators.md shows into the table, and
+// evaluates it and its gradient.
+func TestOperatorExample(t *testing.T) {
+	page, err := os.ReadFile("docs/operators.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile("(?s)```go\n// (ir/ops/square.go)\n(.*?)```").FindSubmatch(page)
+	if m == nil {
+		t.Fatal("the example is not there")
+	}
+	const check = `package ops
+
+import (
+	"testing"
+
+	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/ir/tensor"
+)
+
+func TestSquare(t *testing.T) {
+	r := ir.NewRewriter(ir.NewGraph("g", Table()))
+	x := r.Input("x", ir.TensorType(tensor.F32, ir.Fixed(2)))
+	n, err := r.Add("Square", "", nil, []*ir.Value{x})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := Gradients(r, n.Out[0], []*ir.Value{x}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetOutputs(n.Out[0], d[0])
+	out, err := ir.Eval(t.Context(), r.Graph(), []*tensor.Tensor{tensor.Of([]float32{3, -0.5}, 2)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []*tensor.Tensor{tensor.Of([]float32{9, 0.25}, 2), tensor.Of([]float32{6, -1}, 2)} {
+		if !tensor.Equal(out[i], want) {
+			t.Errorf("output %d is %v, want %v", i, out[i], want)
+		}
+	}
+}
+`
+	dir := t.TempDir()
+	overlay := map[string]string{}
+	for name, text := range map[string]string{string(m[1]): string(m[2]), "ir/ops/square_test.go": check} {
+		file := filepath.Join(dir, filepath.Base(name))
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		abs, err := filepath.Abs(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		overlay[abs] = file
+	}
+	list, err := json.Marshal(map[string]any{"Replace": overlay})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(file, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("go", "test", "-overlay", file, "-run", "^TestSquare$", "-v", "./ir/ops").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: TestSquare") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
