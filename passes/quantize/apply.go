@@ -145,7 +145,7 @@ func (t *target) weights(p *placement, u *unit) error {
 		shape, axis = nil, 0
 	}
 	in := []*ir.Value{
-		t.r.Const(old.Name+"_quantized", tensorOf(u.codes, u.weight.Data.Shape(), u.axis, elem)),
+		t.r.Const(old.Name+"_quantized", u.codes.tensor(rowsOf(u.weight.Data, u.axis), elem, u.weight.Data.Shape())),
 		t.r.Const(old.Name+"_scale", tensor.Of(scale, shape...)),
 	}
 	if affine {

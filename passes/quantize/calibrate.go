@@ -98,7 +98,7 @@ func (o *Quantize) isSigned(lo float64) bool {
 // correctBias makes up for the mean error that rounding the weights of u puts
 // into the outputs of its layers: Δb = Σ (w − ŵ)·E[x] (Nagel et al.,
 // arXiv 1906.04721, eq. 16). Zero padding is taken for data.
-func (u *unit) correctBias(rows [][]float64, means map[*layer][]float64) {
+func (u *unit) correctBias(c *passes.Context, m matrix, means map[*layer][]float64) error {
 	for _, l := range u.layers {
 		mean := means[l]
 		if mean == nil || l.BiasNode == nil || u.axis < 0 || l.W == 0 || l.Node.Op.Name == "MatMul" && u.weight.Data.Rank() != 2 {
@@ -118,14 +118,22 @@ func (u *unit) correctBias(rows [][]float64, means map[*layer][]float64) {
 			}
 		}
 		l.shift = make([]float64, l.Rows)
-		for i, r := range rows {
-			in := len(mean) / groups // channels that the row reads
-			first := i / (len(rows) / groups) * in
-			kernel := len(r) / in
-			for j, w := range r {
-				d := w - u.gridOf(i).value(u.codes[i][j])
-				l.shift[i] += float64(d * float64(share*mean[first+j/kernel]))
+		in := len(mean) / groups // channels that a row reads
+		kernel := m.cols / in
+		err := m.panels(c, c.Threads, func(first int, rows []float32) error {
+			for i := first; len(rows) > 0; i++ {
+				g, from := u.gridOf(i), i/(m.n/groups)*in
+				for j, w := range rows[:m.cols] {
+					d := float64(w) - g.value(u.codes.at(i, j))
+					l.shift[i] += float64(d * float64(share*mean[from+j/kernel]))
+				}
+				rows = rows[m.cols:]
 			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 	}
+	return nil
 }

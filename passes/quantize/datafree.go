@@ -332,7 +332,7 @@ func (w *propagator) product(n *ir.Node, x *dist) *dist {
 		groups = n.Int("group")
 	}
 	rows := rowsOf(n.In[1].Data, l.Axis)
-	mean, std := make([]float64, len(rows)), make([]float64, len(rows))
+	mean, std := make([]float64, rows.n), make([]float64, rows.n)
 	var b []float64
 	if l.BiasNode == n && l.Bias() != nil {
 		b = l.Bias().Data.Float64s()
@@ -341,14 +341,15 @@ func (w *propagator) product(n *ir.Node, x *dist) *dist {
 	if dims := n.In[1].Data.Shape(); n.Op.Name == "Conv" {
 		channels = dims[1]
 	} else {
-		channels = len(rows[0])
+		channels = rows.cols
 	}
 	if len(x.mean) != 1 && len(x.mean) != channels*groups {
 		return nil
 	}
-	kernel := len(rows[0]) / channels
-	for i, r := range rows {
-		first := i / (len(rows) / groups) * channels
+	kernel := rows.cols / channels
+	for i := range rows.n {
+		r := rows.row(i)
+		first := i / (rows.n / groups) * channels
 		m, apart, equal := 0.0, 0.0, 0.0
 		for ch := range channels {
 			sum, sq := 0.0, 0.0

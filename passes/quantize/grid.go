@@ -121,7 +121,7 @@ func (l levels) fit(h *histogram, observer string, outliers float64, affine, pow
 	// Every grid has a point at zero; a peak of exact zeros, as Relu makes, says
 	// nothing about the rest, and spreading it over its level would drown the divergence.
 	nonzero := slices.DeleteFunc(slices.Clone(bins), func(b bin) bool { return b.x == 0 })
-	var cost func(grid) float64
+	var cost func(grid, float64) float64
 	switch observer {
 	case minMax:
 		return full, nil
@@ -129,17 +129,18 @@ func (l levels) fit(h *histogram, observer string, outliers float64, affine, pow
 		lo, hi = clipTails(bins, lo, hi, outliers, affine)
 		return l.gridFor(lo, hi, affine, pow2), nil
 	case mse:
-		cost = func(g grid) float64 { return squaredError(bins, g) }
+		cost = func(g grid, most float64) float64 { return squaredError(bins, g, most) }
 	case entropy:
-		cost = func(g grid) float64 { return divergence(nonzero, g) }
+		cost = func(g grid, _ float64) float64 { return divergence(nonzero, g) }
 	default:
 		return grid{}, fmt.Errorf("unknown observer %q, expected %s, %s, %s or %s", observer, minMax, percentile, mse, entropy)
 	}
 	return l.search(lo, hi, affine, pow2, cost), nil
 }
 
-// search returns the grid of least cost among those that span a fraction of lo…hi.
-func (l levels) search(lo, hi float64, affine, pow2 bool, cost func(grid) float64) grid {
+// search returns the grid of least cost among those that span a fraction of lo…hi. cost is
+// also told the least cost so far: what it returns from there on need not be exact.
+func (l levels) search(lo, hi float64, affine, pow2 bool, cost func(g grid, most float64) float64) grid {
 	best, least, last := grid{}, math.Inf(1), grid{}
 	for _, f := range shrinks {
 		g := l.gridFor(lo*f, hi*f, affine, pow2)
@@ -147,7 +148,7 @@ func (l levels) search(lo, hi float64, affine, pow2 bool, cost func(grid) float6
 			continue
 		}
 		last = g
-		if c := cost(g); c < least {
+		if c := cost(g, least); c < least {
 			best, least = g, c
 		}
 	}
@@ -191,12 +192,15 @@ func clipTails(bins []bin, lo, hi, outliers float64, affine bool) (float64, floa
 	return -tail(below, outliers*total/2, -lo), tail(above, outliers*total/2, hi)
 }
 
-// squaredError returns the sum of squared errors of quantising the numbers.
-func squaredError(bins []bin, g grid) float64 {
+// squaredError returns the sum of squared errors of quantising the numbers, or
+// some sum of at least most.
+func squaredError(bins []bin, g grid, most float64) float64 {
 	sum := 0.0
 	for _, b := range bins {
 		d := b.x - g.round(b.x)
-		sum += float64(b.count * float64(d*d))
+		if sum += float64(b.count * float64(d*d)); sum >= most {
+			break
+		}
 	}
 	return sum
 }

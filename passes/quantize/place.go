@@ -27,8 +27,8 @@ type unit struct {
 
 	levels levels
 	signed bool
-	codes  [][]int64 // the integers, one row per index of the weights along axis
-	grids  []grid    // one, or one per row
+	codes  *codes
+	grids  []grid // one, or one per row
 }
 
 // name is what patterns and reports call the unit: the label of its first layer.

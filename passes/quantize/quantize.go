@@ -285,28 +285,39 @@ func (o *Quantize) round(c *passes.Context, g *ir.Graph, p *placement, units []*
 		}
 		return o.reconstruct(c, g, p, units, means)
 	}
-	for _, u := range units {
-		o.roundNearest(p, u, means)
+	for i, u := range units {
+		if err := o.roundNearest(c, p, u, means); err != nil {
+			return err
+		}
+		if c.Progress != nil {
+			c.Progress("round", i+1, len(units))
+		}
 	}
 	return nil
 }
 
 // roundNearest rounds the weights of a unit to the nearest integers.
-func (o *Quantize) roundNearest(p *placement, u *unit, means map[*layer][]float64) {
+func (o *Quantize) roundNearest(c *passes.Context, p *placement, u *unit, means map[*layer][]float64) error {
 	if u.bits == 0 || u.weight == nil {
-		return
+		return nil
 	}
-	rows := rowsOf(u.weight.Data, u.axis)
-	o.scaleRows(p, u, rows, nil)
-	u.nearest(rows)
+	m := rowsOf(u.weight.Data, u.axis)
+	if err := o.scaleRows(c, p, u, m, nil); err != nil {
+		return err
+	}
+	if err := u.nearest(c, c.Threads, m); err != nil {
+		return err
+	}
 	if o.BiasCorrection {
-		u.correctBias(rows, means)
+		return u.correctBias(c, m, means)
 	}
+	return nil
 }
 
 // scaleRows chooses the grids of the weights of a unit; importance as for weightGrids.
-func (o *Quantize) scaleRows(p *placement, u *unit, rows [][]float64, importance func(row int) []float64) {
+func (o *Quantize) scaleRows(c *passes.Context, p *placement, u *unit, m matrix, importance func(row int) []float64) (err error) {
 	u.signed = !o.WeightAffine
 	u.levels = levelsOf(u.bits, u.signed, o.Narrow)
-	u.grids = o.weightGrids(rows, importance, u.levels, o.PerTensor || len(rows) == 1, u.leastScale(p, len(rows)))
+	u.grids, err = o.weightGrids(c, c.Threads, m, importance, u.levels, o.PerTensor || m.n == 1, u.leastScale(p, m.n))
+	return err
 }

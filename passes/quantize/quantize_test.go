@@ -355,7 +355,8 @@ func TestMoments(t *testing.T) {
 			t.Fatal(err)
 		}
 		rows := rowsOf(w, 0)
-		for o, r := range rows {
+		for o := range rows.n {
+			r := rows.row(o)
 			grp, row := o/m.rows, o%m.rows
 			for j := range r {
 				want := 0.0

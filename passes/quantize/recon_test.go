@@ -60,7 +60,7 @@ func TestReconstructionBeatsNearest(t *testing.T) {
 					t.Fatal(err)
 				}
 				l := levelsOf(bits, true, false)
-				g := l.search(-3, 3, false, false, func(g grid) float64 {
+				g := l.search(-3, 3, false, false, func(g grid, _ float64) float64 {
 					sum := 0.0
 					for _, x := range w {
 						d := x - g.round(x)

@@ -65,7 +65,9 @@ func (o *Quantize) reconstructStage(c *passes.Context, what string, g *ir.Graph,
 			ms = append(ms, m)
 		}
 		if ms == nil {
-			o.roundNearest(p, u, means)
+			if err := o.roundNearest(c, p, u, means); err != nil {
+				return err
+			}
 			continue
 		}
 		sums[u] = ms
@@ -123,9 +125,9 @@ func (o *Quantize) solve(c *passes.Context, p *placement, u *unit, ms []*moments
 	if err := inParallel(c.Threads, jobs); err != nil {
 		return err
 	}
-	rows := rowsOf(u.weight.Data, u.axis)
+	w := rowsOf(u.weight.Data, u.axis)
 	group := func(row int) int { return row / first.rows }
-	o.scaleRows(p, u, rows, func(row int) []float64 {
+	err := o.scaleRows(c, p, u, w, func(row int) []float64 {
 		h := problems[group(row)].h
 		d := make([]float64, first.k)
 		for i := range d {
@@ -133,18 +135,25 @@ func (o *Quantize) solve(c *passes.Context, p *placement, u *unit, ms []*moments
 		}
 		return d
 	})
-	refit := len(u.grids) == len(rows) && !o.Pow2
-	floor := u.leastScale(p, len(rows))
-	u.codes = make([][]int64, len(rows))
-	jobs = make([]func() error, len(rows))
-	for i, r := range rows {
+	if err != nil {
+		return err
+	}
+	refit := len(u.grids) == w.n && !o.Pow2
+	floor := u.leastScale(p, w.n)
+	u.codes = newCodes(w, u.signed)
+	jobs = make([]func() error, w.n)
+	for i := range w.n {
 		jobs[i] = func() error {
+			if err := c.Err(); err != nil {
+				return err
+			}
+			r := w.row(i)
 			t := mat.Row(nil, i%first.rows, first.yx[group(i)])
 			q, g := problems[group(i)].row(r, t, u.gridOf(i), refit)
 			if float64(g.scale) < floor[i] { // the bias would not fit
 				q, g = problems[group(i)].row(r, t, u.gridOf(i), false)
 			}
-			if u.codes[i] = q; refit {
+			if u.codes.set(i, q); refit {
 				u.grids[i] = g
 			}
 			return nil
@@ -177,8 +186,8 @@ func (m *moments) correct(u *unit) {
 		if old != nil {
 			s -= old[i]
 		}
-		for j, q := range u.codes[i] {
-			s -= float64(u.gridOf(i).value(q) * m.sx[g][j])
+		for j, x := range m.sx[g] {
+			s -= float64(u.gridOf(i).value(u.codes.at(i, j)) * x)
 		}
 		l.shift[i] = s
 	}

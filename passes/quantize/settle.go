@@ -201,7 +201,7 @@ func (s *solution) meetBudget(c *passes.Context, order []Sensitivity) error {
 		p, err := s.o.gridsOf(place(s.units), s.p)
 		for i, u := range ranked {
 			if i >= t.none && i < t.raised && start[i].bits < t.rung {
-				s.o.roundNearest(p, u, s.means)
+				err = errors.Join(err, s.o.roundNearest(c, p, u, s.means))
 			}
 		}
 		return err
@@ -347,12 +347,9 @@ func (s *solution) report(c *passes.Context) error {
 			}
 			if u.bits > 0 && u.weight != nil {
 				r.WeightBits = u.bits
-				signal, noise := 0.0, 0.0
-				for i, row := range rowsOf(u.weight.Data, u.axis) {
-					for j, w := range row {
-						signal += w * w
-						noise += square(w - u.gridOf(i).value(u.codes[i][j]))
-					}
+				signal, noise, err := u.noise(c, c.Threads)
+				if err != nil {
+					return err
 				}
 				r.SQNR = decibel(signal, noise)
 			}
