@@ -1,9 +1,12 @@
 package thriftc
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"slices"
 
+	"github.com/thriftc/thriftc/backends/interp"
 	"github.com/thriftc/thriftc/backends/onnx"
 	"github.com/thriftc/thriftc/internal/train"
 	"github.com/thriftc/thriftc/ir"
@@ -13,8 +16,9 @@ import (
 )
 
 // Problems lists why a model cannot be read or run, or, with a recipe file, not be compressed
-// by that; recipe may be "". Nothing is run. The model's Graph is nil where it cannot be read.
-func Problems(file, recipeFile string) (*Model, []onnxio.Problem, error) {
+// by that; recipe may be "". Of the recipe's passes those run that need no data and change no
+// result, because what follows them is the graph that matters. The model's Graph is nil where it cannot be read.
+func Problems(ctx context.Context, file, recipeFile string) (*Model, []onnxio.Problem, error) {
 	var rec *recipe
 	var steps []passes.Step
 	if recipeFile != "" {
@@ -34,12 +38,12 @@ func Problems(file, recipeFile string) (*Model, []onnxio.Problem, error) {
 	case err != nil:
 		return m, nil, err
 	}
-	return m, checkGraph(m.Graph, rec, steps), nil
+	return m, checkGraph(ctx, m.Graph, rec, steps), nil
 }
 
 // checkGraph lists what would stop a recipe: nodes that cannot be evaluated,
 // passes that refuse the graph, nodes that the format cannot say.
-func checkGraph(g *ir.Graph, rec *recipe, steps []passes.Step) []onnxio.Problem {
+func checkGraph(ctx context.Context, g *ir.Graph, rec *recipe, steps []passes.Step) []onnxio.Problem {
 	var out []onnxio.Problem
 	g.Walk(func(n *ir.Node) {
 		if n.Op.Eval == nil {
@@ -49,10 +53,18 @@ func checkGraph(g *ir.Graph, rec *recipe, steps []passes.Step) []onnxio.Problem 
 	if rec == nil {
 		return out
 	}
+	g = g.Clone()
+	pc := &passes.Context{Context: ctx, Seed: rec.Seed, Engine: interp.New(), Log: slog.New(slog.DiscardHandler)}
+	exact := true // so far
 	for _, s := range steps {
 		if c, ok := s.Pass.(passes.Checker); ok {
+			exact = false
 			for _, p := range c.Check(g) {
 				out = append(out, onnxio.Problem{Node: p.Node, Reason: s.Info.Name + ": " + p.Reason})
+			}
+		} else if exact && s.Info.Kind == passes.Exact {
+			if _, err := passes.Run(pc, g, []passes.Step{s}, passes.RunOptions{}); err != nil {
+				return append(out, onnxio.Problem{Reason: s.Info.Name + ": " + err.Error()})
 			}
 		}
 	}

@@ -23,12 +23,13 @@ func newCheck() *cobra.Command {
 		Use:   "check MODEL [--recipe RECIPE.yaml]",
 		Short: "Say whether a model can be read, and compressed by a recipe",
 		Long: `Say whether a model can be read, and with --recipe whether that recipe can
-compress it. Every problem is listed with the name of its node; nothing is run
-and nothing is written.`,
+compress it: what the recipe's passes find after those that change no result.
+Every problem is listed with the name of its node; the model is not run and
+nothing is written.`,
 		Example: "  thriftc check testmodels/glyphs.onnx",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			m, problems, err := thriftc.Problems(args[0], recipeFile)
+			m, problems, err := thriftc.Problems(c.Context(), args[0], recipeFile)
 			if err != nil {
 				return err
 			}
