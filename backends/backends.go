@@ -36,6 +36,15 @@ type Engine interface {
 	Compile(ctx context.Context, g *ir.Graph, o Options) (Executable, error)
 }
 
+// Selector is an Engine that says which nodes it has kernels for.
+type Selector interface {
+	Engine
+	// Unserved returns the nodes of g, in its order, that no kernel computes: the
+	// reference of their operators does, which is slow. Symbolic dimensions of inputs
+	// are taken to be 1. The answer does not depend on the CPU.
+	Unserved(ctx context.Context, g *ir.Graph) ([]*ir.Node, error)
+}
+
 // Executable is a compiled graph. Its methods must not be called concurrently.
 type Executable interface {
 	// Run computes the graph's outputs from its inputs, both in the graph's order.

@@ -56,7 +56,7 @@ func (p *plan) layOut() {
 		}
 		for k := range s.temps {
 			t := &s.temps[k]
-			p.blocks = append(p.blocks, &block{from: i, to: i, size: (t.view.size + 15) &^ 15, offset: &t.offset})
+			p.blocks = append(p.blocks, &block{from: i, to: i, size: (t.view.floats() + 15) &^ 15, offset: &t.offset})
 		}
 	}
 	p.arenaLen = pack(p.blocks)

@@ -22,6 +22,7 @@ type byteConv struct {
 	shift   int       // of the sums before the bias
 	mult    []float32 // one, or one for each channel
 	floats  bool      // the results are the sums times mult
+	lines   bool      // a thriftc.QGemm of more than two dimensions: the images are its rows, whose channels lie last
 	rows    [2]int    // strides of the weights' matrix: from output channel to output channel, and along it
 	out     simd.ByteRow
 }
@@ -55,10 +56,13 @@ func byteConvOf(x *executable, n *ir.Node) (*byteConv, bool) {
 		k := c.w.ic / c.w.groups * c.w.kh * c.w.kw
 		c.rows = [2]int{k, 1}
 	} else {
-		if len(in) != 2 {
+		if len(in) < 2 {
 			return nil, false
 		}
-		c.w = window{n: in[0], ic: in[1], ih: 1, iw: 1, oc: shape[1], oh: 1, ow: 1, kh: 1, kw: 1, sh: 1, sw: 1, dh: 1, dw: 1, groups: 1}
+		last := len(in) - 1
+		c.lines = last > 1
+		rows, _ := tensor.NumElems(in[:last])
+		c.w = window{n: rows, ic: in[last], ih: 1, iw: 1, oc: shape[1], oh: 1, ow: 1, kh: 1, kw: 1, sh: 1, sw: 1, dh: 1, dw: 1, groups: 1}
 		c.rows = [2]int{1, shape[1]}
 		if n.Int("transB") != 0 {
 			c.w.oc = shape[0]
@@ -101,9 +105,12 @@ func byteConvUnit(x *executable, n *ir.Node) (unit, bool) {
 
 // unit returns the unit whose input is that of n.
 func (c *byteConv) unit(n *ir.Node) unit {
-	return unit{name: "bytes", in: n.In[:1], arrange: c.arrange, make: func(in, out []*view, _ *step) []phase {
+	return unit{name: "bytes", in: n.In[:1], arrange: c.arrange, make: func(in, out []*view, s *step) []phase {
 		if out[0].size == 0 {
 			return nil
+		}
+		if c.lines {
+			return c.byLines(in[0], out[0], s, func(y *view) []phase { return bytesOfLines(y, out[0]) })
 		}
 		return []phase{c.product(in[0], out[0], nil).phase()}
 	}}
@@ -120,18 +127,30 @@ func byteSumsSource(x *executable, n *ir.Node) (source, bool) {
 	s := d.ConstIn(1)
 	shape, static := sums.Type.Static()
 	if d.Op.Name != "DequantizeLinear" || d.Graph() != n.Graph() || d.In[0] != sums || d.Input(2) != nil || s == nil || s.Elem() != tensor.F32 || !static ||
-		d.Int("block_size") != 0 || s.Len() > 1 && d.Int("axis") != 1 && d.Int("axis")+len(shape) != 1 {
+		d.Int("block_size") != 0 {
 		return source{}, false
 	}
 	c, ok := byteConvOf(x, n)
 	if !ok || s.Len() != 1 && s.Len() != c.w.oc {
 		return source{}, false
 	}
+	channels := 1
+	if c.lines {
+		channels = len(shape) - 1
+	}
+	if s.Len() > 1 && axisIn(d.Int("axis"), len(shape)) != channels {
+		return source{}, false
+	}
 	c.mult, c.floats = s.Float32s(), true
-	return source{name: "bytes", in: n.In[:1], with: []*ir.Node{d}, arrange: c.arrange,
-		make: func(in []*view, out *view, stages []stage, others []*view, _ *step) []phase {
+	return source{name: "bytes", in: n.In[:1], with: []*ir.Node{d}, flat: c.lines, arrange: c.arrange,
+		make: func(in []*view, out *view, stages []stage, others []*view, s *step) []phase {
 			if out.size == 0 {
 				return nil
+			}
+			if c.lines {
+				return c.byLines(in[0], out, s, func(y *view) []phase {
+					return pointwise(out, out, stages, others, func(_ *worker, dst []float32, at int) { fromLines(dst, y.data, y.c, y.image, at) })
+				})
 			}
 			return []phase{c.product(in[0], out, bind(stages, inBlock, others)).phase()}
 		}}, true
@@ -139,6 +158,9 @@ func byteSumsSource(x *executable, n *ir.Node) (source, bool) {
 
 // arrange implements unit.arrange.
 func (c *byteConv) arrange(lies []int) ([]want, want) {
+	if c.lines {
+		return []want{plain}, plain
+	}
 	l := c.w.halo()
 	switch l.block = lies[0]; {
 	case lies[0] == 1 && c.w.ic == 1 && c.w.dw == 1:

@@ -137,8 +137,8 @@ type piece struct {
 	images     []int
 }
 
-// moveBytes is Concat along channels, Slice and Pad of bytes: every element of the output
-// is that of an input at places that each dimension decides alone, or what fills.
+// moveBytes is Concat along channels, Slice, Pad and a Resize to the nearest of bytes: every element of the
+// output is that of an input at places that each dimension decides alone, or what fills.
 func moveBytes(_ *executable, n *ir.Node) (unit, bool) {
 	to, _ := n.Out[0].Type.Static()
 	if len(to) < 2 || len(to) > 4 {
@@ -161,8 +161,17 @@ func moveBytes(_ *executable, n *ir.Node) (unit, bool) {
 		inputs = n.In
 	}
 	fill ^= uint8(offsetOf(n.Out[0].Type.Elem))
-	return unit{name: "move", in: inputs, arrange: inBlocks(len(inputs)), make: func(in, out []*view, _ *step) []phase {
+	rows, movable := moveUnit(n)
+	return unit{name: "move", in: inputs, arrange: func(lies []int) ([]want, want) {
+		if movable && inRows(to) && !slices.ContainsFunc(lies, func(l int) bool { return l != 1 }) {
+			return slices.Repeat([]want{plain}, len(inputs)), plain
+		}
+		return inBlocks(len(inputs))(lies)
+	}, make: func(in, out []*view, s *step) []phase {
 		y := out[0]
+		if y.isRaw() {
+			return rows.make(in, out, s)
+		}
 		pieces := axes.pieces(y)
 		return rowTasks(y, 2, func(_ *worker, image, g, row int) {
 			dst := y.byteLine(image, g, row)
@@ -216,6 +225,18 @@ func byteAxes(n *ir.Node) (s byteSources, fill uint8, ok bool) {
 			}
 		}
 		return s, 0, true
+	}
+	if n.Op.Name == "Resize" {
+		list, ok := ops.ResizeTapsOf(n)
+		for _, t := range list {
+			if t.Weights != nil {
+				return s, 0, false
+			}
+			for i, at := range t.At {
+				s.at[dim(t.Axis)][i] = at[0]
+			}
+		}
+		return s, 0, ok
 	}
 	// What the node does to the numbers of an axis shows on a tensor of these numbers.
 	from, _ := n.In[0].Type.Static()

@@ -1,6 +1,7 @@
 package interp
 
 import (
+	"encoding/binary"
 	"slices"
 	"unsafe"
 
@@ -70,6 +71,18 @@ func relayBytes(from, to *view) []phase {
 	})
 }
 
+// flipBytes sets dst to the bytes of src with their first bit turned: i8 as they lie in blocks, and back.
+func flipBytes(dst, src []uint8) {
+	src = src[:len(dst)]
+	for len(dst) >= 8 {
+		binary.LittleEndian.PutUint64(dst, binary.LittleEndian.Uint64(src)^0x8080808080808080)
+		dst, src = dst[8:], src[8:]
+	}
+	for i, v := range src {
+		dst[i] = v ^ 0x80
+	}
+}
+
 // byteUnits are the operators on bytes whose kernels give bytes. A function returns
 // false for a node that its kernel cannot compute; it is called for nodes with one output
 // of static shape.
@@ -81,6 +94,7 @@ func init() {
 		"Concat":                     moveBytes,
 		"MaxPool":                    maxPoolBytes,
 		"Pad":                        moveBytes,
+		"Resize":                     moveBytes,
 		"QuantizeLinear":             quantizeUnit,
 		"Slice":                      moveBytes,
 		"thriftc.Lookup":             lookupUnit,
@@ -116,36 +130,42 @@ func inBlocks(inputs int) func([]int) ([]want, want) {
 	return func([]int) ([]want, want) { return slices.Repeat([]want{w}, inputs), w }
 }
 
-// byteFollows is follows for bytes, of which all inputs lie as the first does.
-func byteFollows(inputs, channels int) func([]int) ([]want, want) {
+// byteFollows is follows for bytes of some shape, of which all inputs lie as the first does.
+func byteFollows(inputs int, shape []int) func([]int) ([]want, want) {
 	return func(lies []int) ([]want, want) {
 		w := want{layout: layout{block: lies[0]}}
-		if lies[0] == 1 {
-			w.block = byteBlock(channels)
+		switch {
+		case lies[0] == 1 && inRows(shape):
+			w = plain
+		case lies[0] == 1:
+			w.block = byteBlock(shape[1])
 		}
 		return slices.Repeat([]want{w}, inputs), w
 	}
 }
 
+// inRows reports whether bytes of such a shape that lie row-major stay so where they may: they are no images.
+func inRows(shape []int) bool { return len(shape) == 3 || len(shape) > 4 }
+
 // mapBytes is tasks that compute pieces of y from the same pieces of one or two inputs.
-func mapBytes(y, a, b *view, f func(dst, a, b []uint8)) []phase {
+func mapBytes(y, a, b *view, f func(w *worker, dst, a, b []uint8)) []phase {
 	if !flat(y, a, b) || !whole(y, a, b) {
-		return rowTasks(y, 1, func(_ *worker, n, g, row int) {
+		return rowTasks(y, 1, func(w *worker, n, g, row int) {
 			var other []uint8
 			if b != nil {
 				other = b.byteLine(n, g, row)
 			}
-			f(y.byteLine(n, g, row), a.byteLine(n, g, row), other)
+			f(w, y.byteLine(n, g, row), a.byteLine(n, g, row), other)
 		})
 	}
 	parts := (y.size + chunk - 1) / chunk
-	return []phase{{parts, func(_ *worker, i int) {
-		lo, hi := part(y.size/4, i, parts)
+	return []phase{{parts, func(w *worker, i int) {
+		lo, hi := part(y.size, i, parts)
 		var other []uint8
 		if b != nil {
-			other = byteElems(b)[4*lo : 4*hi]
+			other = byteElems(b)[lo:hi]
 		}
-		f(byteElems(y)[4*lo:4*hi], byteElems(a)[4*lo:4*hi], other)
+		f(w, byteElems(y)[lo:hi], byteElems(a)[lo:hi], other)
 	}}}
 }
 
@@ -201,13 +221,20 @@ func quantizeUnit(x *executable, n *ir.Node) (unit, bool) {
 	if shape[1] == 1 {
 		block = 1
 	}
+	rows := inRows(shape) && !slices.ContainsFunc(n.Out[0].Uses(), func(u ir.Use) bool { return slices.Contains(windowed, u.Node.Op.Name) })
 	return unit{name: "quantise", in: n.In[:1], arrange: func(lies []int) ([]want, want) {
+		if lies[0] == 1 && rows {
+			return []want{plain}, plain
+		}
 		if lies[0] == simd.Block && block == simd.Block {
 			return []want{{layout: blocked}}, want{layout: blocked}
 		}
 		return []want{plain}, want{layout: layout{block: block}}
 	}, make: func(in, out []*view, _ *step) []phase { return quantise(x.set, in[0], out[0], p) }}, true
 }
+
+// windowed are the operators that want bytes in blocks whatever their rank.
+var windowed = []string{"MaxPool", "thriftc.QAveragePool", "thriftc.QConv", "thriftc.QGlobalAveragePool", "thriftc.QMuxConv"}
 
 func quantise(s *simd.Set, from, to *view, p *simd.ByteRow) []phase {
 	if to.isRaw() {
@@ -254,13 +281,21 @@ func dequantizeSource(x *executable, n *ir.Node) (source, bool) {
 		}
 	}
 	p := &simd.ByteRow{Scale: s.Float32s()[0], Zero: int32(z + offsetOf(e))}
-	return source{name: "dequantise", in: n.In[:1], arrange: func([]int) ([]want, want) {
+	return source{name: "dequantise", in: n.In[:1], arrange: func(lies []int) ([]want, want) {
+		if lies[0] == 1 && inRows(shape) {
+			return []want{plain}, plain
+		}
 		return []want{{layout: blocked}}, want{layout: blocked}
 	}, make: func(in []*view, out *view, stages []stage, others []*view, _ *step) []phase {
-		after := bind(stages, inBlock, others)
-		return rowTasks(out, 1, func(w *worker, n, g, y int) {
-			x.set.Dequantise(out.line(n, g, y), in[0].byteLine(n, g, y), p)
-			finish(w, after, out, n, g, y, 0, out.w*out.block)
+		from := in[0]
+		return pointwise(from, out, stages, others, func(w *worker, dst []float32, at int) {
+			src := unsafe.Slice((*uint8)(from.ptr(at)), len(dst))
+			if from.isRaw() && e == tensor.I8 {
+				flipped := w.tempBytes(len(src))
+				flipBytes(flipped, src)
+				src = flipped
+			}
+			x.set.Dequantise(dst, src, p)
 		})
 	}}, true
 }
@@ -283,8 +318,28 @@ func addUnit(x *executable, n *ir.Node) (unit, bool) {
 	if !ok || !static || len(shape) < 2 {
 		return unit{}, false
 	}
-	return unit{name: "add", in: n.In[:2], arrange: byteFollows(2, shape[1]), make: func(in, out []*view, _ *step) []phase {
-		return mapBytes(out[0], in[0], in[1], func(dst, a, b []uint8) { x.set.AddBytes(dst, a, b, p) })
+	return unit{name: "add", in: n.In[:2], arrange: byteFollows(2, shape), make: func(in, out []*view, _ *step) []phase {
+		flip := [3]bool{} // of the result and the operands
+		if out[0].isRaw() {
+			flip = [3]bool{out[0].elem == tensor.I8, in[0].elem == tensor.I8, in[1].elem == tensor.I8}
+		}
+		return mapBytes(out[0], in[0], in[1], func(w *worker, dst, a, b []uint8) {
+			var flipped []uint8
+			if flip[1] || flip[2] {
+				flipped = w.tempBytes(2 * len(dst))
+			}
+			if flip[1] {
+				flipBytes(flipped[:len(dst)], a)
+				a = flipped[:len(dst)]
+			}
+			if flip[2] {
+				flipBytes(flipped[len(dst):], b)
+				b = flipped[len(dst):]
+			}
+			if x.set.AddBytes(dst, a, b, p); flip[0] {
+				flipBytes(dst, dst)
+			}
+		})
 	}}, true
 }
 
@@ -307,14 +362,22 @@ func addRow(n *ir.Node) (*simd.ByteRow, bool) {
 	return p, byteRange(n, 5, p)
 }
 
-// tableUnit replaces blocked bytes by elements of a table.
+// tableUnit replaces bytes by elements of a table of those in blocks.
 func tableUnit(x *executable, n *ir.Node, table *[256]uint8) (unit, bool) {
 	shape, ok := n.Out[0].Type.Static()
 	if !ok || len(shape) < 2 {
 		return unit{}, false
 	}
-	return unit{name: "lookup", in: n.In[:1], arrange: byteFollows(1, shape[1]), make: func(in, out []*view, _ *step) []phase {
-		return mapBytes(out[0], in[0], nil, func(dst, a, _ []uint8) { x.set.LookupBytes(dst, a, table) })
+	return unit{name: "lookup", in: n.In[:1], arrange: byteFollows(1, shape), make: func(in, out []*view, _ *step) []phase {
+		t := table
+		if out[0].isRaw() {
+			t = new([256]uint8)
+			from, to := uint8(offsetOf(in[0].elem)), uint8(offsetOf(out[0].elem))
+			for i := range t {
+				t[i] = table[uint8(i)^from] ^ to
+			}
+		}
+		return mapBytes(out[0], in[0], nil, func(_ *worker, dst, a, _ []uint8) { x.set.LookupBytes(dst, a, t) })
 	}}, true
 }
 
@@ -363,7 +426,7 @@ func sameBytes(_ *executable, n *ir.Node) (unit, bool) {
 	if !ok || len(from) < 2 || len(to) < 2 || from[0] != to[0] || from[1] != to[1] || innerSize(from) != 1 || innerSize(to) != 1 || n.In[0].HasData() {
 		return unit{}, false
 	}
-	return unit{name: "copy", in: n.In[:1], arrange: byteFollows(1, from[1]), make: func(in, out []*view, _ *step) []phase {
-		return mapBytes(out[0], in[0], nil, func(dst, a, _ []uint8) { copy(dst, a) })
+	return unit{name: "copy", in: n.In[:1], arrange: byteFollows(1, from[:2]), make: func(in, out []*view, _ *step) []phase {
+		return mapBytes(out[0], in[0], nil, func(_ *worker, dst, a, _ []uint8) { copy(dst, a) })
 	}}, true
 }

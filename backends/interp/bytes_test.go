@@ -83,11 +83,11 @@ func (b *byteBuilder) product(x *ir.Value, sums bool) *ir.Value {
 	we := []tensor.Elem{tensor.I8, tensor.I8, tensor.I4, tensor.U8, tensor.Int(2), tensor.Uint(5)}[r.IntN(6)]
 	lo, hi := we.Range()
 	var attrs []any
-	op, oc, k, wshape := "thriftc.QGemm", 1+r.IntN(50), s[1], []int(nil)
-	if len(s) == 2 {
-		wshape = []int{s[1], oc}
+	op, oc, k, wshape := "thriftc.QGemm", 1+r.IntN(50), s[len(s)-1], []int(nil)
+	if len(s) < 4 {
+		wshape = []int{k, oc}
 		if r.IntN(2) == 0 {
-			wshape = []int{oc, s[1]}
+			wshape = []int{oc, k}
 			attrs = []any{"transB", 1}
 		}
 	} else {
@@ -129,7 +129,11 @@ func (b *byteBuilder) product(x *ir.Value, sums bool) *ir.Value {
 	if sums {
 		v := b.node(op, in, attrs...)
 		m := b.multiplier(100, many)
-		return b.node("DequantizeLinear", []*ir.Value{v, m}, "axis", 1)
+		axis := 1
+		if len(s) == 3 {
+			axis = 2 - 3*r.IntN(2)
+		}
+		return b.node("DequantizeLinear", []*ir.Value{v, m}, "axis", axis)
 	}
 	return b.result(op, append(in, b.multiplier(float64(k)*5000, many)), attrs...)
 }
@@ -174,6 +178,130 @@ func (b *byteBuilder) step(x *ir.Value) *ir.Value {
 		return v
 	}
 	return b.product(x, false)
+}
+
+// move adds a node that moves the elements of x, or several.
+func (b *byteBuilder) move(x *ir.Value) *ir.Value {
+	r, s := b.rand, staticShape(x)
+	keep := func(v *ir.Value) *ir.Value {
+		b.zeros[v] = b.zeros[x]
+		return v
+	}
+	split := func(v *ir.Value, axis int) []*ir.Value {
+		d := staticShape(v)[axis]
+		first := 1 + r.IntN(d)
+		if d > simd.Block && r.IntN(2) == 0 {
+			first = simd.Block
+		}
+		if first == d {
+			return []*ir.Value{v}
+		}
+		n, err := b.Add("Split", "", ir.MakeAttrs("axis", axis), []*ir.Value{v, b.Ints("parts", int64(first), int64(d-first))}, "left", "right")
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		return []*ir.Value{keep(n.Out[0]), keep(n.Out[1])}
+	}
+	if len(s) == 3 {
+		switch r.IntN(6) {
+		case 0:
+			return keep(b.node("Transpose", []*ir.Value{x}, "perm", [][]int{{0, 2, 1}, {1, 0, 2}, {2, 1, 0}}[r.IntN(3)]))
+		case 1:
+			return keep(b.node("Reshape", []*ir.Value{x, b.Ints("shape", int64(s[0]), int64(s[1]*s[2]), 1, 1)}))
+		case 2:
+			parts := split(x, 1+r.IntN(2))
+			return parts[len(parts)-1]
+		case 3:
+			lo, hi := x.Type.Elem.Range()
+			y := keep(b.node("thriftc.Lookup", []*ir.Value{x, b.ints(x.Type.Elem, lo, hi, 256)}))
+			m := b.ints(tensor.I32, -1<<21, 1<<21, 2)
+			return b.result("thriftc.QAdd", []*ir.Value{y, x, b.zeroOf(y), b.zeroOf(x), m}, "shift", 20+r.IntN(3))
+		case 4:
+			axis := 1 + r.IntN(2)
+			v := split(x, axis)
+			return keep(b.node("Concat", []*ir.Value{v[len(v)-1], keep(b.node("Clip", []*ir.Value{x, nil, b.integer(x.Type.Elem, 77)})), v[0]}, "axis", axis))
+		}
+		v := b.node("Slice", []*ir.Value{x, b.Ints("s", int64(s[2]-1)), b.Ints("e", -9999), b.Ints("a", 2), b.Ints("t", -1)})
+		return keep(b.node("Pad", []*ir.Value{v, b.Ints("p", 0, r.Int64N(3), 1, 0, 0, 2), b.zeroOf(x)}))
+	}
+	switch r.IntN(8) {
+	case 0: // a shuffle of channels
+		groups := 1 + r.IntN(s[1])
+		for s[1]%groups != 0 {
+			groups--
+		}
+		v := b.node("Reshape", []*ir.Value{x, b.Ints("shape", int64(s[0]), int64(groups), int64(s[1]/groups), int64(s[2]), int64(s[3]))})
+		v = b.node("Transpose", []*ir.Value{keep(v)}, "perm", []int{0, 2, 1, 3, 4})
+		return keep(b.node("Reshape", []*ir.Value{keep(v), b.Ints("shape", int64(s[0]), int64(s[1]), int64(s[2]), int64(s[3]))}))
+	case 1:
+		v := split(x, 1)
+		if len(v) == 2 && r.IntN(2) == 0 {
+			return keep(b.node("Concat", []*ir.Value{v[1], v[0]}, "axis", 1))
+		}
+		return v[len(v)-1]
+	case 2:
+		v := keep(b.node("Transpose", []*ir.Value{x}, "perm", []int{0, 2, 3, 1}))
+		if r.IntN(2) == 0 {
+			return keep(b.node("Reshape", []*ir.Value{v, b.Ints("shape", int64(s[0]), int64(s[2]*s[3]), int64(s[1]))}))
+		}
+		return v
+	case 3:
+		v := keep(b.node("Reshape", []*ir.Value{x, b.Ints("shape", int64(s[0]), int64(s[1]), int64(s[2]*s[3]))}))
+		return keep(b.node("Transpose", []*ir.Value{v}, "perm", []int{0, 2, 1}))
+	case 4:
+		return keep(b.node("Resize", []*ir.Value{x, nil, nil, b.Ints("sizes", int64(s[0]), int64(s[1]), int64(1+r.IntN(2*s[2])), int64(1+r.IntN(2*s[3])))}, "mode", "nearest"))
+	case 5:
+		if s[1]%4 == 0 {
+			return keep(b.node("DepthToSpace", []*ir.Value{x}, "blocksize", 2, "mode", []string{"DCR", "CRD"}[r.IntN(2)]))
+		}
+		if s[2]%2 == 0 && s[3]%2 == 0 {
+			return keep(b.node("SpaceToDepth", []*ir.Value{x}, "blocksize", 2))
+		}
+		return keep(b.node("Concat", []*ir.Value{x, x}, "axis", 2+r.IntN(2)))
+	case 6:
+		axis := 1 + r.IntN(3)
+		at := make([]int64, 1+r.IntN(min(60, 2*s[axis])))
+		for i := range at {
+			at[i] = r.Int64N(int64(s[axis])) - int64(s[axis]*r.IntN(2))
+		}
+		return keep(b.node("Gather", []*ir.Value{x, b.Ints("index", at...)}, "axis", axis))
+	}
+	least, _ := x.Type.Elem.Range()
+	return keep(b.node("Pad", []*ir.Value{x, b.Ints("p", 0, r.Int64N(20), 0, 0, 0, r.Int64N(20), 0, 0), b.integer(x.Type.Elem, []int64{0, least, 5}[r.IntN(3)])}))
+}
+
+// TestByteMoves: bytes that are moved between products, in images and in rows, on their
+// way to floats.
+func TestByteMoves(t *testing.T) {
+	trials := 500
+	if testing.Short() {
+		trials = 120
+	}
+	for seed := range uint64(trials) {
+		b := &byteBuilder{newBuilder(t, seed), map[*ir.Value]int64{}}
+		r := b.rand
+		shape := []int{1 + r.IntN(3), 1 + r.IntN(50), 1 + r.IntN(8), 1 + r.IntN(20)}
+		if r.IntN(3) == 0 {
+			shape = []int{1 + r.IntN(3), 1 + r.IntN(20), 1 + r.IntN(40)}
+		}
+		scale, e := b.Float("s", 0.02), b.byteType()
+		zp, z := b.zero(e)
+		v := b.node("QuantizeLinear", []*ir.Value{b.data(shape...), scale, zp})
+		b.zeros[v] = z
+		for range 1 + r.IntN(4) {
+			if x := v; r.IntN(3) == 0 {
+				v = b.product(v, false)
+			} else if v = b.move(v); r.IntN(8) == 0 {
+				b.Output(x) // beside the result
+			}
+		}
+		if r.IntN(3) == 0 {
+			v = b.node("Relu", []*ir.Value{b.product(v, true)})
+		} else {
+			v = b.node("DequantizeLinear", []*ir.Value{v, scale, b.zeroOf(v)})
+		}
+		b.check(fmt.Sprint("moves ", seed), v, 0)
+	}
 }
 
 // TestByteChains: integer operators after each other, from floats to floats.

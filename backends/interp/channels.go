@@ -35,7 +35,7 @@ type every struct{ from, step int }
 // pick notes what the results of a unit are made of, if it only rearranges channels.
 func (a *arranger) pick(u unit) bool {
 	n := u.node
-	if len(u.fused) > 0 || len(n.In) == 0 || n.In[0] == nil || n.In[0].Type.Elem != tensor.F32 || slices.Contains(n.Out, nil) {
+	if len(u.fused) > 0 || len(n.In) == 0 || n.In[0] == nil || !liesInBlocks(n.In[0].Type.Elem) || slices.Contains(n.Out, nil) {
 		return false
 	}
 	var out []*picked
@@ -65,12 +65,15 @@ func (a *arranger) pick(u unit) bool {
 	return true
 }
 
+// liesInBlocks reports whether values of a type may lie in blocks of channels.
+func liesInBlocks(e tensor.Elem) bool { return e == tensor.F32 || isByte(e) }
+
 // channelsOf returns the channels of a value in blocks, or made of such; nil for others.
 func (a *arranger) channelsOf(v *ir.Value) *picked {
 	if p := a.picked[v]; p != nil {
 		return p
 	}
-	if l := a.lying[v]; len(l) == 0 || a.slots[l[0]].layout.block != simd.Block || a.slots[l[0]].elem != tensor.F32 || v.Type.Rank() != 4 {
+	if l := a.lying[v]; len(l) == 0 || a.slots[l[0]].layout.block != simd.Block || !liesInBlocks(a.slots[l[0]].elem) || v.Type.Rank() != 4 {
 		return nil
 	}
 	return allChannels(v)
@@ -191,6 +194,9 @@ func (a *arranger) pickPad(n *ir.Node) []*picked {
 	}
 	boxes, fill, ok := padBoxes(n)
 	in, out := staticShape(n.In[0]), staticShape(n.Out[0])
+	if e := n.In[0].Type.Elem; isByte(e) {
+		fill += float32(offsetOf(e)) // 0 where blocks hold zeros
+	}
 	if !ok || fill != 0 || in[0] != out[0] || !slices.Equal(in[2:], out[2:]) || slices.Contains(out, 0) {
 		return nil
 	}
@@ -254,6 +260,9 @@ func (p *picked) gather(s *simd.Set, viewOf func(v *ir.Value) *view, out *view) 
 		l.mask |= 1 << (i % simd.Block)
 		l.index[i%simd.Block] = int32(c.c % simd.Block)
 	}
+	if out.bytes == 1 {
+		return p.gatherBytes(s, blocks, out)
+	}
 	return rowTasks(out, 2, func(w *worker, n, group, y int) {
 		g := &w.gather
 		g.Y, g.YDist, g.N, g.More = out.ptr(out.at(n, group, y)), 4*simd.Block, out.w, 0
@@ -273,9 +282,42 @@ func (p *picked) gather(s *simd.Set, viewOf func(v *ir.Value) *view, out *view) 
 	})
 }
 
+// gatherBytes is gather for bytes.
+func (p *picked) gatherBytes(s *simd.Set, blocks [][]lanes, out *view) []phase {
+	index := make([][][simd.Block]uint8, len(blocks))
+	for b, list := range blocks {
+		for _, l := range list {
+			var x [simd.Block]uint8
+			for i := range x {
+				if x[i] = simd.NoByte; l.mask>>i&1 != 0 {
+					x[i] = uint8(l.index[i])
+				}
+			}
+			index[b] = append(index[b], x)
+		}
+	}
+	return rowTasks(out, 2, func(w *worker, n, group, y int) {
+		g := &w.picks
+		g.Y, g.N, g.More = out.ptr(out.at(n, group, y)), out.w, 0
+		list, at := blocks[group], index[group]
+		if len(list) == 0 {
+			clear(out.byteLine(n, group, y))
+		}
+		for len(list) > 0 {
+			k := min(len(list), simd.GatherSources)
+			for i, l := range list[:k] {
+				from := l.from.at(n, l.group, p.y.from+y*p.y.step) + p.x.from*simd.Block
+				g.From[i] = simd.ByteSource{X: l.from.ptr(from), Dist: simd.Block * p.x.step, Index: &at[i]}
+			}
+			s.GatherBytes(k, g)
+			g.More, list, at = 1, list[k:], at[k:]
+		}
+	})
+}
+
 // lastly returns the value in blocks of which a Transpose moves the channels to the last dimension.
 func (a *arranger) lastly(n *ir.Node) *ir.Value {
-	if n.Op.Name != "Transpose" || n.In[0].Type.Elem != tensor.F32 {
+	if n.Op.Name != "Transpose" || !liesInBlocks(n.In[0].Type.Elem) {
 		return nil
 	}
 	v := n.In[0]
@@ -295,16 +337,27 @@ func channelsLast(u unit, v *ir.Value) unit {
 	u.in = []*ir.Value{v}
 	u.arrange = func([]int) ([]want, want) { return []want{{layout: blocked}}, plain }
 	u.make = func(in, out []*view, _ *step) []phase {
-		x, y := in[0], out[0]
-		return []phase{{x.n * x.h, func(_ *worker, i int) {
-			n, r := i/x.h, i%x.h
-			for g := range x.groups() {
-				row, c := x.line(n, g, r), g*x.block
-				for j := range x.w {
-					copy(y.data[(i*x.w+j)*x.c+c:][:min(x.block, x.c-c)], row[j*x.block:])
-				}
-			}
-		}}}
+		if x, y := in[0], out[0]; x.bytes == 1 {
+			return toLast(x, y, x.byteLine, byteElems, uint8(offsetOf(x.elem)))
+		}
+		return toLast(in[0], out[0], in[0].line, func(v *view) []float32 { return v.data }, 0)
 	}
 	return u
+}
+
+// toLast copies x, in blocks, to y, whose last dimension is the channels. Bytes are changed by flip.
+func toLast[T float32 | uint8](x, y *view, line func(n, g, y int) []T, elems func(v *view) []T, flip uint8) []phase {
+	return []phase{{x.n * x.h, func(_ *worker, i int) {
+		n, r := i/x.h, i%x.h
+		to := elems(y)[i*x.w*x.c:][:x.w*x.c]
+		for g := range x.groups() {
+			row, c := line(n, g, r), g*x.block
+			for j := range x.w {
+				copy(to[j*x.c+c:][:min(x.block, x.c-c)], row[j*x.block:])
+			}
+		}
+		if b, ok := any(to).([]uint8); ok && flip != 0 {
+			flipBytes(b, b)
+		}
+	}}}
 }

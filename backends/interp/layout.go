@@ -285,7 +285,8 @@ func (a *arranger) canJoin(u unit) bool {
 // canCut reports whether a Split's outputs can be groups of channels of its input.
 func (a *arranger) canCut(u unit) bool {
 	rank := len(staticShape(u.in[0]))
-	return a.inBlocks(u.in[0]) && axisIn(u.node.Int("axis"), rank) == 1 && a.fillBlocks(u.out)
+	l := a.lying[u.in[0]]
+	return len(l) > 0 && a.slots[l[0]].layout.block == simd.Block && axisIn(u.node.Int("axis"), rank) == 1 && a.fillBlocks(u.out)
 }
 
 // fillBlocks reports whether the channels of all values but the last fill whole blocks.

@@ -20,6 +20,7 @@ type box struct {
 var movers = map[string]func(n *ir.Node) (boxes []box, fill float32, ok bool){
 	"Concat":       concatBoxes,
 	"DepthToSpace": depthBoxes,
+	"Gather":       gatherBoxes,
 	"Pad":          padBoxes,
 	"Slice":        sliceBoxes,
 	"SpaceToDepth": depthBoxes,
@@ -27,7 +28,7 @@ var movers = map[string]func(n *ir.Node) (boxes []box, fill float32, ok bool){
 	"Transpose":    transposeBoxes,
 }
 
-// moveUnit returns a node that only moves f32 elements as a unit.
+// moveUnit returns a node that only moves elements, floats or bytes, as a unit.
 func moveUnit(n *ir.Node) (unit, bool) {
 	f := movers[n.Op.Name]
 	if f == nil || slices.Contains(n.Out, nil) {
@@ -41,48 +42,58 @@ func moveUnit(n *ir.Node) (unit, bool) {
 			return unit{}, false
 		}
 	}
-	if n.In[0].Type.Elem != tensor.F32 || n.Out[0].Type.Elem != tensor.F32 {
+	if e := n.In[0].Type.Elem; e != n.Out[0].Type.Elem || e != tensor.F32 && !isByte(e) {
 		return unit{}, false
 	}
 	boxes, fill, ok := f(n)
 	if !ok {
 		return unit{}, false
 	}
-	return unit{node: n, name: "move", kind: computed, in: n.In, out: n.Out, make: func(in, out []*view, _ *step) (phases []phase) {
-		if y := out[0]; n.Op.Name == "Pad" {
-			parts := 1 + y.size/chunk
-			phases = append(phases, phase{parts, func(_ *worker, i int) {
-				lo, hi := part(y.size, i, parts)
-				for at := lo; at < hi; at++ {
-					y.data[at] = fill
-				}
-			}})
+	inputs := n.In // those whose elements are moved
+	if !n.Op.Inputs()[0].Variadic {
+		inputs = n.In[:1]
+	}
+	return unit{node: n, name: "move", kind: computed, in: inputs, out: n.Out, make: func(in, out []*view, _ *step) []phase {
+		if out[0].elem == tensor.F32 {
+			return moves(boxes, fill, n.Op.Name == "Pad", in, out, (*view).all)
 		}
-		for _, b := range boxes {
-			phases = append(phases, b.phase(out[b.out], in[b.in]))
-		}
-		return phases
+		return moves(boxes, uint8(int64(fill)), n.Op.Name == "Pad", in, out, byteElems)
 	}}, true
 }
 
-// phase moves the box, in tasks along its first dimension if it is large.
-func (b box) phase(dst, src *view) phase {
-	total, _ := tensor.NumElems(b.shape)
-	if total == 0 {
-		return phase{}
+// moves returns the work of copying boxes of plain views, whose elements elems gives
+// when it runs, into an output that is fill elsewhere if that is asked for.
+func moves[T float32 | uint8](boxes []box, fill T, filled bool, in, out []*view, elems func(v *view) []T) (phases []phase) {
+	if y := out[0]; filled {
+		parts := 1 + y.size/chunk
+		phases = append(phases, phase{parts, func(_ *worker, i int) {
+			lo, hi := part(y.size, i, parts)
+			row := elems(y)[lo:hi]
+			for at := range row {
+				row[at] = fill
+			}
+		}})
 	}
-	if len(b.shape) == 0 {
-		return phase{1, func(*worker, int) { dst.data[b.toAt] = src.data[b.fromAt] }}
+	for _, b := range boxes {
+		dst, src := out[b.out], in[b.in]
+		total, _ := tensor.NumElems(b.shape)
+		switch {
+		case total == 0:
+		case len(b.shape) == 0:
+			phases = append(phases, phase{1, func(*worker, int) { elems(dst)[b.toAt] = elems(src)[b.fromAt] }})
+		default:
+			parts := min(b.shape[0], 1+total/chunk)
+			phases = append(phases, phase{parts, func(_ *worker, i int) {
+				lo, hi := part(b.shape[0], i, parts)
+				copyRows(elems(dst), elems(src), hi-lo, b.shape[1:], b.to, b.from, b.toAt+lo*b.to[0], b.fromAt+lo*b.from[0])
+			}})
+		}
 	}
-	parts := min(b.shape[0], 1+total/chunk)
-	return phase{parts, func(_ *worker, i int) {
-		lo, hi := part(b.shape[0], i, parts)
-		copyRows(dst.data, src.data, hi-lo, b.shape[1:], b.to, b.from, b.toAt+lo*b.to[0], b.fromAt+lo*b.from[0])
-	}}
+	return phases
 }
 
 // copyRows copies n pieces of a shape, which may be single elements.
-func copyRows(dst, src []float32, n int, shape, to, from []int, t, f int) {
+func copyRows[T float32 | uint8](dst, src []T, n int, shape, to, from []int, t, f int) {
 	if len(shape) > 0 {
 		for range n {
 			copyRows(dst, src, shape[0], shape[1:], to[1:], from[1:], t, f)
@@ -259,4 +270,35 @@ func padBoxes(n *ir.Node) ([]box, float32, bool) {
 		b.toAt += int(p) * b.to[axis]
 	}
 	return []box{b}, fill, true
+}
+
+// maxGathered is how many pieces a Gather may copy.
+const maxGathered = 64
+
+// gatherBoxes is Gather with constant indices that lie in few runs.
+func gatherBoxes(n *ir.Node) ([]box, float32, bool) {
+	in := staticShape(n.In[0])
+	index := n.ConstIn(1)
+	if index == nil {
+		return nil, 0, false
+	}
+	axis := axisIn(n.Int("axis"), len(in))
+	from := strides(in)[axis] * in[axis] // of what lies before the axis
+	outer, _ := tensor.NumElems(in[:axis])
+	inner := strides(in)[axis]
+	at := index.Int64s()
+	var out []box
+	for i := 0; i < len(at); {
+		first := axisIn(int(at[i]), in[axis])
+		run := 1
+		for i+run < len(at) && axisIn(int(at[i+run]), in[axis]) == first+run {
+			run++
+		}
+		if first < 0 || first+run > in[axis] || len(out) == maxGathered {
+			return nil, 0, false
+		}
+		out = append(out, box{shape: []int{outer, run * inner}, from: []int{from, 1}, to: []int{len(at) * inner, 1}, fromAt: first * inner, toAt: i * inner})
+		i += run
+	}
+	return out, 0, true
 }

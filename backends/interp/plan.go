@@ -72,15 +72,18 @@ type step struct {
 	drop    []int   // slots whose tensors nothing needs after this step
 }
 
-// temp is f32 memory of a step.
+// temp is memory of a step.
 type temp struct {
 	view   *view
 	offset int // in the arena
 }
 
-// temp returns memory that the step may use while it runs.
-func (s *step) temp(shape []int, l layout) *view {
-	v := newView(shape, tensor.F32, l)
+// temp returns memory for floats that the step may use while it runs.
+func (s *step) temp(shape []int, l layout) *view { return s.tempOf(tensor.F32, shape, l) }
+
+// tempOf is temp for elements of some type.
+func (s *step) tempOf(e tensor.Elem, shape []int, l layout) *view {
+	v := newView(shape, e, l)
 	s.temps = append(s.temps, temp{view: v})
 	return v
 }
@@ -107,6 +110,7 @@ type worker struct {
 	tile     simd.Tile // of a convolution
 	stage    simd.Tile // of a stage that follows it
 	gather   simd.Gather
+	picks    simd.ByteGather
 	bytes    simd.ByteRow // of results in bytes
 	mux      simd.Mux
 	qmux     simd.QMux
@@ -124,6 +128,11 @@ func (w *worker) temp(n int) []float32 {
 		w.scratch = newFloats(n)
 	}
 	return w.scratch[:n]
+}
+
+// tempBytes is temp for n bytes.
+func (w *worker) tempBytes(n int) []uint8 {
+	return unsafe.Slice((*uint8)(unsafe.Pointer(unsafe.SliceData(w.temp((n+3)/4)))), n)
 }
 
 func newPlan(ctx context.Context, x *executable, in []*tensor.Tensor) (*plan, error) {
@@ -200,7 +209,7 @@ func (p *plan) bind(arena []float32) {
 	}
 	for _, s := range p.steps {
 		for _, t := range s.temps {
-			t.view.bind(arena[t.offset:][:t.view.size])
+			t.view.bind(arena[t.offset:][:t.view.floats()])
 		}
 	}
 	for i := range p.slots { // after those they share memory with
@@ -348,9 +357,9 @@ func (s *slot) get() *tensor.Tensor {
 // floats returns how many floats of the arena a slot takes.
 func (s *slot) floats() int {
 	if s.view.bytes == 1 {
-		return (s.view.size+3)/4 + simd.Block // kernels read beyond the last element
+		return s.view.floats() + simd.Block // kernels read beyond the last element
 	}
-	return (s.view.size*s.view.bytes + 3) / 4
+	return s.view.floats()
 }
 
 // hand gives the caller the value of a slot in memory that no later run changes.

@@ -280,6 +280,11 @@ const chunk = 16 << 10
 
 // elementwise copies x to y and applies stages to it.
 func elementwise(x, y *view, stages []stage, others []*view) []phase {
+	return pointwise(x, y, stages, others, func(_ *worker, dst []float32, at int) { copy(dst, x.data[at:]) })
+}
+
+// pointwise sets y to what load makes of the elements of x from one on, and applies stages to it.
+func pointwise(x, y *view, stages []stage, others []*view, load func(w *worker, dst []float32, at int)) []phase {
 	if y.size == 0 {
 		return nil
 	}
@@ -302,7 +307,7 @@ func elementwise(x, y *view, stages []stage, others []*view) []phase {
 			lo, hi := part(row, i%perRow, perRow)
 			at := i / perRow * row
 			piece := y.all()[at+lo : at+hi]
-			copy(piece, x.all()[at+lo:])
+			load(w, piece, at+lo)
 			for j := range after {
 				var other []float32
 				if o := after[j].other; o != nil {
@@ -313,7 +318,7 @@ func elementwise(x, y *view, stages []stage, others []*view) []phase {
 		}}}
 	}
 	return rowTasks(y, 1, func(w *worker, n, g, row int) {
-		copy(y.line(n, g, row), x.line(n, g, row))
+		load(w, y.line(n, g, row), x.at(n, g, row))
 		finish(w, after, y, n, g, row, 0, y.w*y.block)
 	})
 }

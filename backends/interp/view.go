@@ -104,6 +104,9 @@ func (v *view) span(n, g, y, at, count int) []float32 {
 // plane returns all rows of a group of a view without a halo.
 func (v *view) plane(n, g int) []float32 { return v.span(n, g, 0, 0, v.h*v.w*v.block) }
 
+// floats returns how many floats of memory the view takes.
+func (v *view) floats() int { return (v.size*v.bytes + 3) / 4 }
+
 // all returns the elements of a planar view without a halo, in row-major order.
 func (v *view) all() []float32 {
 	if v.block > 1 || v.edged {

@@ -38,6 +38,6 @@ func Integer(ctx context.Context, g *ir.Graph) (*ir.Graph, error) {
 		return nil, err
 	}
 	g = g.Clone()
-	_, err = passes.Run(&passes.Context{Context: ctx, Log: slog.New(slog.DiscardHandler)}, g, steps, passes.RunOptions{})
+	_, err = passes.Run(&passes.Context{Context: ctx, Engine: interp.New(), Log: slog.New(slog.DiscardHandler)}, g, steps, passes.RunOptions{})
 	return g, err
 }

@@ -89,6 +89,8 @@ type integer struct {
 	name string // of that value, which later may be another's
 	v    *ir.Value
 	make func(*integer) error // sets v
+
+	stays bool // the value of the original graph is computed too
 }
 
 // value returns the integers that stand for v, of which l.ints knows.
@@ -123,10 +125,14 @@ func (l *lowering) dequantizer(x *integer) []*ir.Value {
 
 // quantize makes the integers of quantiser n from its float input.
 func (l *lowering) quantize(x *integer, n *ir.Node) error {
-	at := l.r.Before(n)
+	return l.quantizeAt(x, l.r.Before(n), n.In[0], n.Name)
+}
+
+// quantizeAt makes integers from floats, by nodes of which the first has a name.
+func (l *lowering) quantizeAt(x *integer, at *ir.Rewriter, v *ir.Value, name string) error {
 	in := l.dequantizer(x)
-	in[0] = n.In[0]
-	q, err := at.Add("QuantizeLinear", n.Name, nil, in, x.of.Name+"_integer")
+	in[0] = v
+	q, err := at.Add("QuantizeLinear", name, nil, in, x.of.Name+"_integer")
 	if err != nil {
 		return err
 	}
@@ -220,6 +226,7 @@ func (l *lowering) table(n *ir.Node, g grid) (bool, error) {
 	if err != nil {
 		return true, err
 	}
+	l.stands[m] = n
 	l.set(n.Out[0], m.Out[0], got)
 	l.tables++
 	return true, nil

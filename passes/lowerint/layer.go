@@ -284,6 +284,7 @@ func (l *lowering) emit(q, n *ir.Node, op string, attrs ir.Attrs, in []*ir.Value
 	if err != nil {
 		return nil, err
 	}
+	l.stands[m] = n
 	y := l.set(q.Out[0], m.Out[0], g)
 	l.checks = append(l.checks, check{m, from, y})
 	return y, nil
@@ -315,6 +316,7 @@ func (l *lowering) accumulate(n *ir.Node) error {
 	if err != nil {
 		return err
 	}
+	l.stands[m] = n
 	scale := make([]float32, len(p.w.scale))
 	for i, s := range p.w.scale {
 		scale[i] = float32(float64(p.x.grid.scale) * float64(s) * math.Ldexp(1, -p.shift))
@@ -425,5 +427,6 @@ func (l *lowering) concat(q, n *ir.Node, g grid) (*integer, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.stands[m] = n
 	return l.set(q.Out[0], m.Out[0], g), nil
 }

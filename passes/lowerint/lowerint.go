@@ -34,6 +34,7 @@ package lowerint
 import (
 	"slices"
 
+	"github.com/thriftc/thriftc/backends"
 	"github.com/thriftc/thriftc/ir"
 	"github.com/thriftc/thriftc/ir/ops"
 	"github.com/thriftc/thriftc/ir/tensor"
@@ -59,19 +60,14 @@ func (p *pass) Run(c *passes.Context, g *ir.Graph) error {
 	if p.Compare > 0 {
 		before = g.Clone()
 	}
-	l := &lowering{c: c, r: ir.NewRewriter(g), ints: map[*ir.Value]*integer{}}
-	for _, n := range slices.Clone(g.Nodes) {
-		if err := l.node(n); err != nil {
-			return err
-		}
-		if err := c.Err(); err != nil {
-			return err
-		}
-	}
-	if err := l.backToFloat(); err != nil {
+	float, err := withoutKernel(c, g)
+	if err != nil {
 		return err
 	}
-	l.r.RemoveUnused()
+	l, err := lowerExcept(c, g, float)
+	if err != nil {
+		return err
+	}
 	c.Stat("lowered", l.lowered)
 	c.Stat("tables", l.tables)
 	c.Stat("left-float", l.floats)
@@ -81,12 +77,75 @@ func (p *pass) Run(c *passes.Context, g *ir.Graph) error {
 	return l.compare(before, p.Compare)
 }
 
+// lowerExcept takes g to the integer level, except those of its nodes whose numbers are in float.
+func lowerExcept(c *passes.Context, g *ir.Graph, float map[int]bool) (*lowering, error) {
+	l := &lowering{c: c, r: ir.NewRewriter(g), ints: map[*ir.Value]*integer{}, float: map[*ir.Node]bool{}, number: map[*ir.Node]int{}, stands: map[*ir.Node]*ir.Node{}}
+	nodes := slices.Clone(g.Nodes)
+	for i, n := range nodes {
+		l.number[n], l.float[n] = i, float[i]
+	}
+	for _, n := range nodes {
+		if err := l.node(n); err != nil {
+			return nil, err
+		}
+		if err := c.Err(); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.backToFloat(); err != nil {
+		return nil, err
+	}
+	l.r.RemoveUnused()
+	return l, nil
+}
+
+// withoutKernel returns the numbers of those nodes of g for whose integer operators the
+// engine has no kernel though it has one for the nodes themselves: they are faster as they are.
+func withoutKernel(c *passes.Context, g *ir.Graph) (map[int]bool, error) {
+	engine, ok := c.Engine.(backends.Selector)
+	if !ok {
+		return nil, nil
+	}
+	slow := map[*ir.Node]bool{}
+	list, err := engine.Unserved(c, g)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range list {
+		slow[n] = true
+	}
+	float := map[int]bool{}
+	for { // what stays float changes what follows it
+		trial := g.Clone()
+		l, err := lowerExcept(&passes.Context{Context: c}, trial, float)
+		if err != nil {
+			return nil, err
+		}
+		if list, err = engine.Unserved(c, trial); err != nil {
+			return nil, err
+		}
+		more := false
+		for _, m := range list {
+			if n := l.stands[m]; n != nil && !slow[g.Nodes[l.number[n]]] && !float[l.number[n]] {
+				float[l.number[n]], more = true, true
+			}
+		}
+		if !more {
+			return float, nil
+		}
+	}
+}
+
 // lowering is the state of one run.
 type lowering struct {
 	c    *passes.Context
 	r    *ir.Rewriter
 	ints map[*ir.Value]*integer // of the values of the graph that have integers
 	made []*integer             // those that are computed, in the order in which they were made
+
+	float  map[*ir.Node]bool     // nodes that are not lowered, because the engine has no kernel
+	number map[*ir.Node]int      // of each node of the graph before
+	stands map[*ir.Node]*ir.Node // for which node of the graph before an integer operator stands
 
 	lowered, tables int
 	floats          []leftFloat
@@ -105,11 +164,14 @@ func (l *lowering) leave(n *ir.Node, reason string) {
 
 // node looks at one node of the original graph, in topological order.
 func (l *lowering) node(n *ir.Node) error {
+	if l.float[n] {
+		l.leave(n, "the engine has no kernel for its integers")
+	}
 	switch {
 	case n.Op.Name == "thriftc.Quant":
 		return l.quantiser(n)
 	case isLayer(n):
-		if l.quantised(n.Out[0]) == nil {
+		if l.quantised(n.Out[0]) == nil && !l.float[n] {
 			return l.accumulate(n)
 		}
 	case moves(n):
@@ -173,8 +235,10 @@ func (l *lowering) quantiser(n *ir.Node) error {
 	if !ok {
 		return nil
 	}
-	if done, err := l.table(n, g); done || err != nil {
-		return err
+	if !l.float[n] {
+		if done, err := l.table(n, g); done || err != nil {
+			return err
+		}
 	}
 	clamps := []*ir.Node{}
 	u := n.In[0]
@@ -200,13 +264,16 @@ func (l *lowering) quantiser(n *ir.Node) error {
 
 // fused lowers node n with the quantiser q after it; nil if it cannot be.
 func (l *lowering) fused(q, n *ir.Node, g grid) (*integer, error) {
+	if l.float[n] {
+		return nil, nil
+	}
 	switch n.Op.Name {
 	case "Conv", "Gemm", "MatMul":
 		return l.layer(q, n, n.Input(2), g)
 	case "Add":
 		for i := range 2 {
 			m := n.In[i].Def
-			if m == nil || m.Op.Name != "MatMul" || only(m.Out[0]) == nil {
+			if m == nil || m.Op.Name != "MatMul" || l.float[m] || only(m.Out[0]) == nil {
 				continue
 			}
 			if b := l.rowOf(n, m.Out[0]); b != nil {
@@ -308,6 +375,10 @@ func (l *lowering) mover(n *ir.Node) {
 		if out == nil {
 			continue
 		}
+		if l.float[n] {
+			l.ints[out] = &integer{grid: first.grid, of: out, name: out.Name, stays: true, make: func(x *integer) error { return l.quantizeAt(x, l.r.After(n), out, "") }}
+			continue
+		}
 		l.ints[out] = &integer{grid: first.grid, of: out, name: out.Name, make: func(x *integer) error {
 			if made {
 				return nil
@@ -340,6 +411,7 @@ func (l *lowering) mover(n *ir.Node) {
 			if err != nil {
 				return err
 			}
+			l.stands[m] = n
 			for j, v := range n.Out {
 				if v != nil {
 					l.ints[v].v = m.Out[j]
@@ -357,7 +429,7 @@ func (l *lowering) mover(n *ir.Node) {
 // numbers that these stand for.
 func (l *lowering) backToFloat() error {
 	for _, x := range l.made {
-		if x.of.Unused() {
+		if x.stays || x.of.Unused() {
 			continue
 		}
 		dq, err := l.r.After(x.v.Def).Add("DequantizeLinear", "", nil, l.dequantizer(x), x.of.Name+"_dequantized")

@@ -1,11 +1,13 @@
 package lowerint
 
 import (
+	"context"
 	"math/rand/v2"
 	"regexp"
 	"slices"
 	"testing"
 
+	"github.com/thriftc/thriftc/backends"
 	"github.com/thriftc/thriftc/internal/irtest"
 	"github.com/thriftc/thriftc/ir"
 	"github.com/thriftc/thriftc/ir/ops"
@@ -128,6 +130,82 @@ func TestPowersOfTwoAreExact(t *testing.T) {
 			if v := want[i].Float32s(); !slices.ContainsFunc(v, func(x float32) bool { return x != v[0] }) {
 				t.Errorf("%s is %v everywhere, which tests nothing", low.Outputs[i].Name, v[0])
 			}
+		}
+	}
+}
+
+// fewKernels is an engine that has no kernel for some operators, or none for integers alone.
+type fewKernels struct {
+	backends.Engine
+	without []string
+	floats  bool // for floats it has them
+}
+
+func (e fewKernels) Unserved(_ context.Context, g *ir.Graph) ([]*ir.Node, error) {
+	var out []*ir.Node
+	for _, n := range g.Nodes {
+		if slices.Contains(e.without, n.Op.Name) && !(e.floats && n.Out[0].Type.Elem == tensor.F32) {
+			out = append(out, n)
+		}
+	}
+	return out, nil
+}
+
+// What the engine has no integer kernel for stays float, with the same results, and what follows it
+// gets integers all the same; what it has no kernel for at either level becomes integers.
+func TestWithoutKernels(t *testing.T) {
+	for _, engine := range []fewKernels{
+		{without: []string{"thriftc.QAdd"}},
+		{without: []string{"thriftc.QConv"}},
+		{without: []string{"thriftc.QGemm", "thriftc.Lookup"}},
+		{without: []string{"thriftc.QAveragePool", "MaxPool"}, floats: true},
+		{without: []string{"MaxPool"}},
+	} {
+		without := engine.without
+		g := exactGraph(t)
+		low := g.Clone()
+		steps, err := (&passes.Table{Passes: []passes.Info{Info}}).Parse("lowerint")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &passes.Context{Context: t.Context(), Engine: engine}
+		if _, err := passes.Run(c, low, steps, passes.RunOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		used := map[string]int{}
+		for _, n := range low.Nodes {
+			used[n.Op.Name]++
+			if n.Op.Name == "MaxPool" && without[0] == "MaxPool" && n.Out[0].Type.Elem != tensor.U8 {
+				t.Error("MaxPool stays float, though that has no kernel either")
+			}
+			if n.Op.Name == "MaxPool" && engine.floats && n.Out[0].Type.Elem != tensor.F32 {
+				t.Error("MaxPool became integers, for which there is no kernel")
+			}
+		}
+		for _, op := range without {
+			if used[op] > 0 && op != "MaxPool" {
+				t.Errorf("without %v there are %d of %s", without, used[op], op)
+			}
+		}
+		if used["thriftc.QConv"]+used["thriftc.QGemm"] == 0 {
+			t.Errorf("without %v nothing is left", without)
+		}
+		x := make([]float32, 2*3*9*8)
+		rng := rand.New(rand.NewPCG(1, 0))
+		for i := range x {
+			x[i] = float32(rng.NormFloat64() * 30)
+		}
+		in := []*tensor.Tensor{tensor.Of(x, 2, 3, 9, 8)}
+		want, err := ir.Eval(t.Context(), g, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ir.Eval(t.Context(), low, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range want {
+			irtest.Equal(t, low.Outputs[i].Name, got[i], want[i])
 		}
 	}
 }

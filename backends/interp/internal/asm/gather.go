@@ -19,9 +19,13 @@ const (
 )
 
 // gathers writes the kernels that pick lanes of vectors, for one to four sources.
-// There are none for AVX2, whose permutation stays within eight lanes.
+// For floats there are none with AVX2, whose permutation stays within eight lanes; for bytes
+// longer vectors than its would not help.
 func (v isa) gathers() {
 	if v.lanes < 16 {
+		for n := 1; n <= 4; n++ {
+			v.byteGather(n)
+		}
 		return
 	}
 	for n := 1; n <= 4; n++ {
@@ -69,6 +73,61 @@ func (v isa) gather(sources int) {
 		DECQ(n)
 		JNZ(LabelRef(name))
 		VZEROUPPER()
+		RET()
+	}
+}
+
+// The words of simd.ByteGather, in order; byteFrom begins the first source, each of byteSource bytes.
+const (
+	byteY = 8 * iota
+	byteN
+	byteMore
+	byteFrom
+	byteSource = 24
+)
+
+func (v isa) byteGather(sources int) {
+	TEXT(fmt.Sprintf("byteGather%d%s", sources, v.name), NOSPLIT, "func(t *uint64)")
+	Pragma("noescape")
+	g := Load(Param("t"), GP64())
+	word := wordsOf(g)
+	y, n := word(byteY), word(byteN)
+	var x, index []reg.Register
+	for i := range sources {
+		at := byteFrom + i*byteSource
+		x = append(x, word(at))
+		r := XMM()
+		VMOVDQU(Mem{Base: word(at + 16)}, r)
+		index = append(index, r)
+	}
+	more := word(byteMore)
+	TESTQ(more, more)
+	JNZ(LabelRef("more"))
+	for _, again := range []bool{false, true} {
+		name := "loop"
+		if again {
+			name = "more"
+		}
+		Label(name)
+		acc, next := XMM(), XMM()
+		for i := range sources {
+			VMOVDQU(Mem{Base: x[i]}, next)
+			switch {
+			case i > 0:
+				VPSHUFB(index[i], next, next)
+				VPOR(next, acc, acc)
+			case again:
+				VPSHUFB(index[i], next, next)
+				VPOR(Mem{Base: y}, next, acc)
+			default:
+				VPSHUFB(index[i], next, acc)
+			}
+			ADDQ(Mem{Base: g, Disp: byteFrom + i*byteSource + 8}, x[i])
+		}
+		VMOVDQU(acc, Mem{Base: y})
+		ADDQ(Imm(16), y)
+		DECQ(n)
+		JNZ(LabelRef(name))
 		RET()
 	}
 }

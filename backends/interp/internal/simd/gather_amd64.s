@@ -4,6 +4,208 @@
 
 #include "textflag.h"
 
+// func byteGather1AVX2(t *uint64)
+// Requires: AVX
+TEXT ·byteGather1AVX2(SB), NOSPLIT, $0-8
+	MOVQ    t+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    8(AX), DX
+	MOVQ    24(AX), BX
+	MOVQ    40(AX), SI
+	VMOVDQU (SI), X0
+	MOVQ    16(AX), SI
+	TESTQ   SI, SI
+	JNZ     more
+
+loop:
+	VMOVDQU (BX), X1
+	VPSHUFB X0, X1, X1
+	ADDQ    32(AX), BX
+	VMOVDQU X1, (CX)
+	ADDQ    $0x10, CX
+	DECQ    DX
+	JNZ     loop
+	RET
+
+more:
+	VMOVDQU (BX), X1
+	VPSHUFB X0, X1, X1
+	VPOR    (CX), X1, X1
+	ADDQ    32(AX), BX
+	VMOVDQU X1, (CX)
+	ADDQ    $0x10, CX
+	DECQ    DX
+	JNZ     more
+	RET
+
+// func byteGather2AVX2(t *uint64)
+// Requires: AVX
+TEXT ·byteGather2AVX2(SB), NOSPLIT, $0-8
+	MOVQ    t+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    8(AX), DX
+	MOVQ    24(AX), BX
+	MOVQ    40(AX), SI
+	VMOVDQU (SI), X0
+	MOVQ    48(AX), SI
+	MOVQ    64(AX), DI
+	VMOVDQU (DI), X1
+	MOVQ    16(AX), DI
+	TESTQ   DI, DI
+	JNZ     more
+
+loop:
+	VMOVDQU (BX), X3
+	VPSHUFB X0, X3, X2
+	ADDQ    32(AX), BX
+	VMOVDQU (SI), X3
+	VPSHUFB X1, X3, X3
+	VPOR    X3, X2, X2
+	ADDQ    56(AX), SI
+	VMOVDQU X2, (CX)
+	ADDQ    $0x10, CX
+	DECQ    DX
+	JNZ     loop
+	RET
+
+more:
+	VMOVDQU (BX), X3
+	VPSHUFB X0, X3, X3
+	VPOR    (CX), X3, X2
+	ADDQ    32(AX), BX
+	VMOVDQU (SI), X3
+	VPSHUFB X1, X3, X3
+	VPOR    X3, X2, X2
+	ADDQ    56(AX), SI
+	VMOVDQU X2, (CX)
+	ADDQ    $0x10, CX
+	DECQ    DX
+	JNZ     more
+	RET
+
+// func byteGather3AVX2(t *uint64)
+// Requires: AVX
+TEXT ·byteGather3AVX2(SB), NOSPLIT, $0-8
+	MOVQ    t+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    8(AX), DX
+	MOVQ    24(AX), BX
+	MOVQ    40(AX), SI
+	VMOVDQU (SI), X0
+	MOVQ    48(AX), SI
+	MOVQ    64(AX), DI
+	VMOVDQU (DI), X1
+	MOVQ    72(AX), DI
+	MOVQ    88(AX), R8
+	VMOVDQU (R8), X2
+	MOVQ    16(AX), R8
+	TESTQ   R8, R8
+	JNZ     more
+
+loop:
+	VMOVDQU (BX), X4
+	VPSHUFB X0, X4, X3
+	ADDQ    32(AX), BX
+	VMOVDQU (SI), X4
+	VPSHUFB X1, X4, X4
+	VPOR    X4, X3, X3
+	ADDQ    56(AX), SI
+	VMOVDQU (DI), X4
+	VPSHUFB X2, X4, X4
+	VPOR    X4, X3, X3
+	ADDQ    80(AX), DI
+	VMOVDQU X3, (CX)
+	ADDQ    $0x10, CX
+	DECQ    DX
+	JNZ     loop
+	RET
+
+more:
+	VMOVDQU (BX), X4
+	VPSHUFB X0, X4, X4
+	VPOR    (CX), X4, X3
+	ADDQ    32(AX), BX
+	VMOVDQU (SI), X4
+	VPSHUFB X1, X4, X4
+	VPOR    X4, X3, X3
+	ADDQ    56(AX), SI
+	VMOVDQU (DI), X4
+	VPSHUFB X2, X4, X4
+	VPOR    X4, X3, X3
+	ADDQ    80(AX), DI
+	VMOVDQU X3, (CX)
+	ADDQ    $0x10, CX
+	DECQ    DX
+	JNZ     more
+	RET
+
+// func byteGather4AVX2(t *uint64)
+// Requires: AVX
+TEXT ·byteGather4AVX2(SB), NOSPLIT, $0-8
+	MOVQ    t+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    8(AX), DX
+	MOVQ    24(AX), BX
+	MOVQ    40(AX), SI
+	VMOVDQU (SI), X0
+	MOVQ    48(AX), SI
+	MOVQ    64(AX), DI
+	VMOVDQU (DI), X1
+	MOVQ    72(AX), DI
+	MOVQ    88(AX), R8
+	VMOVDQU (R8), X2
+	MOVQ    96(AX), R8
+	MOVQ    112(AX), R9
+	VMOVDQU (R9), X3
+	MOVQ    16(AX), R9
+	TESTQ   R9, R9
+	JNZ     more
+
+loop:
+	VMOVDQU (BX), X5
+	VPSHUFB X0, X5, X4
+	ADDQ    32(AX), BX
+	VMOVDQU (SI), X5
+	VPSHUFB X1, X5, X5
+	VPOR    X5, X4, X4
+	ADDQ    56(AX), SI
+	VMOVDQU (DI), X5
+	VPSHUFB X2, X5, X5
+	VPOR    X5, X4, X4
+	ADDQ    80(AX), DI
+	VMOVDQU (R8), X5
+	VPSHUFB X3, X5, X5
+	VPOR    X5, X4, X4
+	ADDQ    104(AX), R8
+	VMOVDQU X4, (CX)
+	ADDQ    $0x10, CX
+	DECQ    DX
+	JNZ     loop
+	RET
+
+more:
+	VMOVDQU (BX), X5
+	VPSHUFB X0, X5, X5
+	VPOR    (CX), X5, X4
+	ADDQ    32(AX), BX
+	VMOVDQU (SI), X5
+	VPSHUFB X1, X5, X5
+	VPOR    X5, X4, X4
+	ADDQ    56(AX), SI
+	VMOVDQU (DI), X5
+	VPSHUFB X2, X5, X5
+	VPOR    X5, X4, X4
+	ADDQ    80(AX), DI
+	VMOVDQU (R8), X5
+	VPSHUFB X3, X5, X5
+	VPOR    X5, X4, X4
+	ADDQ    104(AX), R8
+	VMOVDQU X4, (CX)
+	ADDQ    $0x10, CX
+	DECQ    DX
+	JNZ     more
+	RET
+
 // func gather1AVX512(t *uint64)
 // Requires: AVX, AVX512F
 TEXT ·gather1AVX512(SB), NOSPLIT, $0-8

@@ -5,6 +5,18 @@
 package simd
 
 //go:noescape
+func byteGather1AVX2(t *uint64)
+
+//go:noescape
+func byteGather2AVX2(t *uint64)
+
+//go:noescape
+func byteGather3AVX2(t *uint64)
+
+//go:noescape
+func byteGather4AVX2(t *uint64)
+
+//go:noescape
 func gather1AVX512(t *uint64)
 
 //go:noescape

@@ -58,6 +58,7 @@ type byteKernels struct {
 	depthwise  []func(t *uint64)   // by pixels less one
 	pairs      []func(t *uint64)   // by pairs of pixels less one
 	maxTiles   []func(t *uint64)   // by pixels less one
+	gather     []func(g *uint64)   // by sources less one
 	sums       bool
 	peak       func(n int)
 	requantise func(n int, dst *uint8, src *int32, p *uint64)

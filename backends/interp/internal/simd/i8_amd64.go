@@ -5,8 +5,12 @@ import "golang.org/x/sys/cpu"
 // byteMaxTiles serve all vector units.
 var byteMaxTiles = []func(*uint64){byteMaxTile1AVX2, byteMaxTile2AVX2, byteMaxTile3AVX2, byteMaxTile4AVX2, byteMaxTile5AVX2, byteMaxTile6AVX2, byteMaxTile7AVX2, byteMaxTile8AVX2}
 
+// byteGathers serve all vector units too.
+var byteGathers = []func(*uint64){byteGather1AVX2, byteGather2AVX2, byteGather3AVX2, byteGather4AVX2}
+
 var bytesAVX2 = byteKernels{
 	maxTiles:   byteMaxTiles,
+	gather:     byteGathers,
 	conv:       [][]func(*uint64){{byteConv1x1AVX2, byteConv1x2AVX2}},
 	depthwise:  []func(*uint64){byteDepthwise1AVX2},
 	sums:       true,
@@ -22,6 +26,7 @@ func bytesFor() byteKernels {
 	}
 	return byteKernels{
 		maxTiles: byteMaxTiles,
+		gather:   byteGathers,
 		conv: [][]func(*uint64){
 			{byteConv1x1AVX512, byteConv1x2AVX512, byteConv1x3AVX512, byteConv1x4AVX512, byteConv1x5AVX512, byteConv1x6AVX512, byteConv1x7AVX512, byteConv1x8AVX512, byteConv1x9AVX512, byteConv1x10AVX512, byteConv1x11AVX512, byteConv1x12AVX512, byteConv1x13AVX512, byteConv1x14AVX512},
 			{byteConv2x1AVX512, byteConv2x2AVX512, byteConv2x3AVX512, byteConv2x4AVX512, byteConv2x5AVX512, byteConv2x6AVX512, byteConv2x7AVX512, byteConv2x8AVX512, byteConv2x9AVX512, byteConv2x10AVX512, byteConv2x11AVX512, byteConv2x12AVX512, byteConv2x13AVX512, byteConv2x14AVX512},
