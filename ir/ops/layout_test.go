@@ -138,6 +138,12 @@ func TestResize(t *testing.T) {
 		{"Resize", ir.MakeAttrs("mode", "linear"), ts{x, nil, scales}, ts{f32s([]float32{1, 1.25, 1.75, 2, 3, 3.25, 3.75, 4}, 1, 1, 2, 4)}},
 		{"Resize", ir.MakeAttrs("mode", "linear", "coordinate_transformation_mode", "align_corners"), ts{x, nil, nil, ints(1, 1, 2, 3)},
 			ts{f32s([]float32{1, 1.5, 2, 3, 3.5, 4}, 1, 1, 2, 3)}},
+		// The length is the whole number of elements that come out, 3, not 2·1.7 = 3.4.
+		{"Resize", ir.MakeAttrs("mode", "linear", "coordinate_transformation_mode", "align_corners"), ts{f32s([]float32{1, 3}, 2), nil, f32s([]float32{1.7}, 1)}, ts{f32s([]float32{1, 2, 3}, 3)}},
+		{"Resize", ir.MakeAttrs("coordinate_transformation_mode", "align_corners"), ts{f32s([]float32{5, 6, 7}, 3), nil, f32s([]float32{0.5}, 1)}, ts{f32s([]float32{5}, 1)}},
+		{"Resize", ir.MakeAttrs("mode", "cubic", "coordinate_transformation_mode", "pytorch_half_pixel"), ts{f32s([]float32{5, 6, 9}, 3), nil, nil, ints(1)}, ts{f32s([]float32{5}, 1)}},
+		{"Resize", ir.MakeAttrs("mode", "linear", "coordinate_transformation_mode", "pytorch_half_pixel", "exclude_outside", 1), ts{f32s([]float32{5, 6, 9}, 3), nil, nil, ints(1)}, ts{f32s([]float32{5}, 1)}},
+		{"Resize", ir.MakeAttrs("mode", "linear", "coordinate_transformation_mode", "tf_crop_and_resize"), ts{f32s([]float32{5, 6, 9}, 3), f32s([]float32{0, 1}, 2), f32s([]float32{0.6}, 1)}, ts{f32s([]float32{6}, 1)}},
 		{"Resize", ir.MakeAttrs("axes", []int{2, 3}, "keep_aspect_ratio_policy", "not_larger"), ts{x, nil, nil, ints(9, 1)}, ts{f32s([]float32{1}, 1, 1, 1, 1)}},
 		{"Resize", nil, ts{x, nil, f32s([]float32{1, 1, 1e30, 1}, 4)}, nil},
 		{"Resize", ir.MakeAttrs("mode", "cubic"), ts{f32s([]float32{5, 5, 5}, 3), nil, f32s([]float32{2}, 1)}, ts{f32s([]float32{5, 5, 5, 5, 5, 5}, 6)}},

@@ -312,26 +312,26 @@ func planResize(n *ir.Node, shape, axes []int, scales *tensor.Tensor, sizes []in
 // source returns the input coordinate of an output index.
 func (r resizeAxis) source(mode string, i int) float32 {
 	x := float32(i)
-	in, out := float32(r.in), float32(r.scale*float32(r.in))
+	in, out := float32(r.in), float32(r.size)
 	switch mode {
 	case "asymmetric":
 		return x / r.scale
 	case "align_corners":
-		if out == 1 {
+		if r.size == 1 {
 			return 0
 		}
 		return float32(x*(in-1)) / (out - 1)
 	case "tf_crop_and_resize":
-		if out == 1 {
+		if r.size == 1 {
 			return float32(float32(0.5*(r.lo+r.hi)) * (in - 1))
 		}
 		return float32(r.lo*(in-1)) + float32(float32(x*(r.hi-r.lo))*(in-1))/(out-1)
 	case "pytorch_half_pixel":
 		if r.size == 1 {
-			return -0.5
+			return 0
 		}
 	case "half_pixel_symmetric":
-		offset := float32(in / 2 * (1 - float32(r.size)/out))
+		offset := float32(in / 2 * (1 - out/float32(r.scale*in)))
 		return offset + (x+0.5)/r.scale - 0.5
 	}
 	return (x+0.5)/r.scale - 0.5

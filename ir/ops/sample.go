@@ -122,10 +122,9 @@ func (s *gridSampler) taps(point []float32) [][]tap {
 		if s.mode == "nearest" {
 			at = math.RoundToEven(at)
 		}
-		if at = s.inside(at, size); math.IsNaN(at) {
+		if at = s.near(at, size); math.IsNaN(at) {
 			at = -2
 		}
-		at = max(-4, min(at, float64(size)+4)) // all zeros out there
 		low := math.Floor(at)
 		r := at - low
 		first, weights := int(low), []float64{1}
@@ -143,6 +142,30 @@ func (s *gridSampler) taps(point []float32) [][]tap {
 	return out
 }
 
+// near brings the coordinate of a point near the input, without changing what is read:
+// linear and nearest move the point itself, as the padding says. Cubic leaves it where it is
+// and moves the elements that it reads, as PyTorch and ONNX Runtime do.
+func (s *gridSampler) near(c float64, size int) float64 {
+	if s.mode != "cubic" {
+		c = s.inside(c, size)
+	} else if s.padding == "reflection" {
+		lo, period := s.reflection(size)
+		if period == 0 {
+			return lo
+		}
+		c = lo + math.Mod(c-lo, period)
+	}
+	return max(-2*float64(size)-4, min(c, 2*float64(size)+4)) // all zeros, or all the edge, out there
+}
+
+// reflection returns where the first mirror stands, and after how much reflections repeat.
+func (s *gridSampler) reflection(size int) (lo, period float64) {
+	if s.align {
+		return 0, 2 * float64(size-1)
+	}
+	return -0.5, 2 * float64(size)
+}
+
 // inside brings a coordinate that lies outside back, if the padding asks for it.
 func (s *gridSampler) inside(c float64, size int) float64 {
 	lo, hi := -0.5, float64(size)-0.5
@@ -155,10 +178,10 @@ func (s *gridSampler) inside(c float64, size int) float64 {
 	case s.padding == "border":
 		return max(0, min(c, float64(size-1)))
 	case s.padding == "reflection":
-		if hi == lo {
+		lo, period := s.reflection(size)
+		if period == 0 {
 			return lo
 		}
-		period := 2 * (hi - lo)
 		c = math.Mod(c-lo, period)
 		if c < 0 {
 			c += period

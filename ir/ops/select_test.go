@@ -65,6 +65,9 @@ func TestSample(t *testing.T) {
 	point := func(v float32) ts { return ts{f32s([]float32{v}, 1, 1, 1, 1)} }
 	runCases(t, []opCase{
 		{"GridSample", nil, ts{x, centre}, point(2.5)},
+		// At −½ cubic reads elements −2 … 1, of which the outer two are moved to the edge: −0.09375 of the 1.
+		{"GridSample", ir.MakeAttrs("mode", "cubic", "padding_mode", "border"), ts{f32s([]float32{0, 1, 2, 4}, 1, 1, 1, 4), f32s([]float32{-1, 0}, 1, 1, 1, 2)}, point(-0.09375)},
+		{"GridSample", ir.MakeAttrs("mode", "cubic", "padding_mode", "border"), ts{f32s([]float32{0, 1, 2, 4}, 1, 1, 1, 4), f32s([]float32{1e30, 0}, 1, 1, 1, 2)}, point(4)},
 		{"GridSample", nil, ts{x, outside}, point(0)},
 		{"GridSample", ir.MakeAttrs("padding_mode", "border"), ts{x, outside}, point(3)},
 		{"GridSample", ir.MakeAttrs("mode", "nearest", "align_corners", 1), ts{x, f32s([]float32{1, -1}, 1, 1, 1, 2)}, point(2)},
