@@ -89,7 +89,9 @@ func (o *Quantize) reconstructStage(c *passes.Context, what string, g *ir.Graph,
 		if ms := sums[u]; ms != nil {
 			if err := o.solve(c, p, u, ms); err != nil {
 				toNearest(c, u, err)
-				o.roundNearest(p, u, means)
+				if err := o.roundNearest(c, p, u, means); err != nil {
+					return err
+				}
 			}
 		}
 	}
