@@ -26,7 +26,7 @@ type artefact struct {
 // the report and the recipe, and puts all files into place. bytesBefore is the size of the file before, 0 if
 // that was as large. extra is called when everything is measured, and may add files.
 func (a *artefact) write(ctx context.Context, before, after *ir.Graph, bytesBefore int64, extra func() error) error {
-	model := a.out.path("model.onnx")
+	model := a.out.path(modelFile)
 	if err := onnx.Write(model, after, a.format, onnxio.WriteOptions{Opset: a.opset}); err != nil {
 		return err
 	}

@@ -289,17 +289,15 @@ func Compress(ctx context.Context, model string, o CompressOptions) (*Result, er
 			return nil, err
 		}
 	}
-	if o.Resume {
-		if err := sweepOutput(o.Output); err != nil {
-			return nil, err
-		}
+	if err := m.CheckOutput("-o", filepath.Join(o.Output, modelFile)); err != nil {
+		return nil, err
 	}
 	// The folder is tried before the work, which may take long.
-	out, err := newOutput(o.Output)
+	out, err := newOutput(o.Output, o.Resume)
 	if err != nil {
-		return nil, fmt.Errorf("-o %s cannot be written: %w", o.Output, err)
+		return nil, err
 	}
-	defer out.discard()
+	defer out.close()
 	found := &search{dir: o.Output, format: onnx.Format(rec.Format), opset: rec.Opset, log: log, start: start}
 	after, err := o.compressGraph(ctx, m.Graph, rec, steps, data, found, rep)
 	if err != nil {
@@ -361,7 +359,7 @@ func (o *CompressOptions) compressGraph(ctx context.Context, g *ir.Graph, rec *r
 		}
 	}
 	if data.train != nil {
-		if err := found.open(o.Resume); err != nil {
+		if err := found.open(o.Resume, settingsOf(g, rec, data)); err != nil {
 			return nil, err
 		}
 		o.handTrainer(pc, rec, data, found)

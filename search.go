@@ -3,6 +3,7 @@ package thriftc
 import (
 	"bytes"
 	"cmp"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,11 +14,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/thriftc/thriftc/backends/onnx"
 	"github.com/thriftc/thriftc/internal/atomicfile"
 	"github.com/thriftc/thriftc/internal/report"
+	"github.com/thriftc/thriftc/ir"
 	"github.com/thriftc/thriftc/ir/onnxio"
 	"github.com/thriftc/thriftc/passes"
 )
@@ -50,14 +53,71 @@ type search struct {
 }
 
 const (
+	modelFile      = "model.onnx"
 	journalFile    = "journal.jsonl"
 	checkpointsDir = "checkpoints"
+	settingsFile   = checkpointsDir + "/settings.json"
 	maxJournal     = 64 << 20
 )
 
+// settings say which run a folder belongs to: what must be equal in the run that goes on with it.
+type settings struct {
+	Model  string `json:"model"` // fingerprint of the graph
+	Recipe string `json:"recipe"`
+	Data   string `json:"data"`
+}
+
+func settingsOf(g *ir.Graph, rec *recipe, d runData) settings {
+	fp := ir.Fingerprint(g)
+	r, t := *rec, *rec.Train
+	t.Checkpoints, t.CheckpointEvery = 0, 0 // may change
+	r.Train = &t
+	text, err := r.encode("")
+	if err != nil {
+		panic(err) // numbers and texts
+	}
+	return settings{hex.EncodeToString(fp[:]), string(text), fmt.Sprintf("%s, %d and %d records", d.train.File(), d.train.Len(), d.tune.Len())}
+}
+
+// belongs checks that a folder is of a run with these settings, or writes down that it is from now on.
+func (s *search) belongs(resume bool, now settings) error {
+	file := filepath.Join(s.dir, settingsFile)
+	text, err := json.Marshal(now)
+	if err != nil {
+		return err
+	}
+	if resume {
+		var before settings
+		switch data, err := os.ReadFile(file); {
+		case errors.Is(err, fs.ErrNotExist): // nothing was begun
+		case err != nil:
+			return err
+		case json.Unmarshal(data, &before) != nil || before != now:
+			var differ []string
+			for what, d := range map[string]bool{"model": before.Model != now.Model, "recipe": before.Recipe != now.Recipe, "data": before.Data != now.Data} {
+				if d {
+					differ = append(differ, what)
+				}
+			}
+			slices.Sort(differ)
+			return fmt.Errorf("-o %s: the interrupted run had other settings: %s differ; repeat its command with --resume, or give another folder", s.dir, strings.Join(differ, ", "))
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	return atomicfile.Write(file, func(w io.Writer) error {
+		_, err := w.Write(text)
+		return err
+	})
+}
+
 // open reads the journal of a run that is resumed, or begins a new one. A last
 // line that is not whole, as a full disk or a crash may leave it, is dropped.
-func (s *search) open(resume bool) error {
+func (s *search) open(resume bool, now settings) error {
+	if err := s.belongs(resume, now); err != nil {
+		return err
+	}
 	file := filepath.Join(s.dir, journalFile)
 	if !resume {
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -116,7 +176,7 @@ func (s *search) offer(c passes.Candidate) error {
 	}
 	s.least = c.Least / 100
 	if e.Best = s.better(&e, s.best); e.Best {
-		if err := onnx.Write(filepath.Join(s.dir, "model.onnx"), c.Graph, s.format, onnxio.WriteOptions{Opset: s.opset}); err != nil {
+		if err := onnx.Write(filepath.Join(s.dir, modelFile), c.Graph, s.format, onnxio.WriteOptions{Opset: s.opset}); err != nil {
 			return err
 		}
 		best := e

@@ -21,6 +21,7 @@ import (
 	"strings"
 
 	"github.com/thriftc/thriftc/backends"
+	"github.com/thriftc/thriftc/internal/atomicfile"
 	"github.com/thriftc/thriftc/internal/bench"
 	"github.com/thriftc/thriftc/internal/dataset"
 	"github.com/thriftc/thriftc/internal/regular"
@@ -56,6 +57,8 @@ type Model struct {
 	Graph *ir.Graph
 	Bytes int64            // of the file and its external data; 0 for a .tir file
 	Notes []onnxio.Problem // what the reader ignored or repaired
+
+	files []string // File and its external data
 }
 
 // maxText bounds a .tir file, in bytes.
@@ -67,7 +70,7 @@ func Open(file string) (*Model, error) { return open(file, false) }
 
 // open is Open; strict refuses what other readers refuse.
 func open(file string, strict bool) (*Model, error) {
-	m := &Model{File: file}
+	m := &Model{File: file, files: []string{file}}
 	var err error
 	switch filepath.Ext(file) {
 	case ".tir":
@@ -78,11 +81,22 @@ func open(file string, strict bool) (*Model, error) {
 	case ".onnx":
 		r := onnxio.Reader{Ops: ops.Table(), Strict: strict, Note: func(p onnxio.Problem) { m.Notes = append(m.Notes, p) }}
 		m.Graph, err = r.Read(file)
-		m.Bytes = r.Bytes
+		m.Bytes, m.files = r.Bytes, append(m.files, r.External...)
 	default:
 		err = usageError("%s: a model's name ends in .onnx or .tir", file)
 	}
 	return m, err
+}
+
+// CheckOutput refuses, with an error of kind [Usage], a file to write that is a file of the model, external
+// data included, or one of other files that are read: under whatever name, links included. flag is what names it.
+func (m *Model) CheckOutput(flag, file string, others ...string) error {
+	for _, target := range []string{file, file + ".data"} { // a large model's weights
+		if same := atomicfile.Same(target, slices.Concat(m.files, others)...); same != "" {
+			return &Error{Usage, fmt.Errorf("%s %s would replace %s, which is read", flag, target, same), "give another name"}
+		}
+	}
+	return nil
 }
 
 // Engine says how a model is run. Results depend on Float and NoWinograd, not on Threads and Kernel.

@@ -129,11 +129,20 @@ func (o *TrainOptions) openData() (d trainData, err error) {
 	return d, errors.Join(errs...)
 }
 
+// open reads a model file, which must not be one that is written.
+func (o *TrainOptions) open(file string, log *slog.Logger) (*Model, error) {
+	m, err := openLogged(file, log)
+	if err == nil {
+		err = m.CheckOutput("-o", filepath.Join(o.Output, modelFile))
+	}
+	return m, err
+}
+
 // openModel reads the model to train or builds it.
 func (o *TrainOptions) openModel(model string, d trainData, seed uint64, log *slog.Logger) (*ir.Graph, error) {
 	name, isArch := strings.CutPrefix(model, archPrefix)
 	if !isArch {
-		m, err := openLogged(model, log)
+		m, err := o.open(model, log)
 		return m.Graph, err
 	}
 	spec, err := arch.Parse(name)
@@ -200,12 +209,17 @@ func Train(ctx context.Context, model string, o TrainOptions) (*Result, error) {
 	}
 	var teacher *ir.Graph
 	if o.Teacher != "" {
-		m, err := openLogged(o.Teacher, log)
+		m, err := o.open(o.Teacher, log)
 		if err != nil {
 			return nil, err
 		}
 		teacher = m.Graph
 	}
+	out, err := newOutput(o.Output, o.Resume)
+	if err != nil {
+		return nil, err
+	}
+	defer out.close()
 	ir.NewRewriter(g).SetMeta("thriftc.preprocess", rep.Preprocess)
 	lines := &trainLog{dir: o.Output, log: log, told: o.Epoch}
 	tr := &train.Trainer{
@@ -243,11 +257,6 @@ func Train(ctx context.Context, model string, o TrainOptions) (*Result, error) {
 	}
 	rec.Train.Epochs = done.Epochs
 	rep.Training = lines.points
-	out, err := newOutput(o.Output)
-	if err != nil {
-		return nil, fmt.Errorf("-o %s cannot be written: %w", o.Output, err)
-	}
-	defer out.discard()
 	w := artefact{
 		measurer: measurer{eval: data.eval, threads: o.Threads, rep: rep, progress: o.Progress}, out: out, rec: rec, start: start, format: onnx.QDQ,
 	}

@@ -95,6 +95,9 @@ func (o *benchOptions) bench(c *cobra.Command, files []string) error {
 		if err != nil {
 			return err
 		}
+		if err := m.CheckOutput("--profile", o.profile); err != nil {
+			return err
+		}
 		if o.random {
 			if m.Graph, err = bench.Randomise(m.Graph, o.seed); err != nil {
 				return fmt.Errorf("%s: %w", file, err)

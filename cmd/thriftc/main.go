@@ -42,7 +42,11 @@ func main() { os.Exit(mainCode()) }
 
 // mainCode is main without the exit, so that end-to-end tests can run it as a command.
 func mainCode() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE} // a pipe whose reader has gone
+	if !signal.Ignored(syscall.SIGHUP) {                                   // it is, under nohup
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
 	return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 }
@@ -55,6 +59,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
+	}
+	if errors.Is(err, syscall.EPIPE) { // nobody reads what is printed
+		err = context.Canceled
 	}
 	printError(stderr, err)
 	return exitCodes[thriftc.KindOf(err)]

@@ -83,6 +83,9 @@ func runOpt(c *cobra.Command, in string, o *optOptions) error {
 		return err
 	}
 	g := m.Graph
+	if err := m.CheckOutput("-o", o.output, o.check, o.data); err != nil {
+		return err
+	}
 	pc := &passes.Context{
 		Context: c.Context(), Seed: o.seed, Threads: o.threads, Engine: interp.New(),
 		Log: newLog(c.ErrOrStderr()),
@@ -101,6 +104,11 @@ func runOpt(c *cobra.Command, in string, o *optOptions) error {
 	ro := passes.RunOptions{DumpDir: o.dumpDir, StartAfter: o.startAfter, StopAfter: o.stopAfter, ReproDir: o.dumpDir}
 	if ro.ReproDir == "" && o.output != "-" {
 		ro.ReproDir = o.output + ".failed"
+	}
+	for _, dir := range []string{o.dumpDir, ro.ReproDir} {
+		if dir != "" && atomicfile.Same(filepath.Dir(in), dir) != "" {
+			return usageError("graphs are written to %s, where %s is, too: give another --dump-dir", dir, in)
+		}
 	}
 	if o.check != "" {
 		in, err := inputsFromNPZ(o.check, g)

@@ -25,6 +25,9 @@ only input may have any name.`,
 			if err != nil {
 				return err
 			}
+			if err := m.CheckOutput("--output", output, input); err != nil {
+				return err
+			}
 			in, err := inputsFromNPZ(input, m.Graph)
 			if err != nil {
 				return err

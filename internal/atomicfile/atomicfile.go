@@ -29,3 +29,18 @@ func Write(path string, write func(io.Writer) error) error {
 	}
 	return err
 }
+
+// Same returns the first of some files that path names, too, be it through symbolic or
+// hard links; "" if it names none of them.
+func Same(path string, files ...string) string {
+	st, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	for _, f := range files {
+		if other, err := os.Stat(f); err == nil && os.SameFile(st, other) {
+			return f
+		}
+	}
+	return ""
+}

@@ -36,3 +36,22 @@ func TestWrite(t *testing.T) {
 		t.Error("no error for a folder that does not exist")
 	}
 }
+
+func TestSame(t *testing.T) {
+	t.Chdir(t.TempDir())
+	err := errors.Join(os.WriteFile("a", nil, 0o600), os.WriteFile("b", nil, 0o600), os.Link("a", "hard"), os.Symlink("a", "soft"), os.Mkdir("d", 0o700), os.Symlink("d", "e"), os.WriteFile("d/a", nil, 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path string
+		want string
+	}{{"a", "a"}, {"./a", "a"}, {"hard", "a"}, {"soft", "a"}, {"b", "b"}, {"d/a", ""}, {"e/a", ""}, {"nosuch", ""}} {
+		if got := Same(c.path, "nosuch", "a", "b"); got != c.want {
+			t.Errorf("%s: %q, want %q", c.path, got, c.want)
+		}
+	}
+	if got := Same("e/a", "d/a"); got != "d/a" {
+		t.Errorf("through a linked folder: %q", got)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -114,20 +115,62 @@ func (r *run) sweep() error {
 
 // checkpoints lists the files of the run's checkpoints, the latest first.
 func (r *run) checkpoints() ([]string, error) {
-	files, err := os.ReadDir(r.tr.Dir)
+	all, err := checkpointsIn(r.tr.Dir)
+	return all[r.t.Name], err
+}
+
+// checkpointsIn lists the checkpoints in a folder by the names of their runs, the latest first.
+func checkpointsIn(dir string) (map[string][]string, error) {
+	files, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	var out []string
+	out := map[string][]string{}
 	for _, f := range slices.Backward(files) { // sorted by name, so by step
-		if m := checkpointName.FindStringSubmatch(f.Name()); m != nil && m[1] == r.t.Name {
-			out = append(out, filepath.Join(r.tr.Dir, f.Name()))
+		if m := checkpointName.FindStringSubmatch(f.Name()); m != nil {
+			out[m[1]] = append(out[m[1]], filepath.Join(dir, f.Name()))
 		}
 	}
 	return out, nil
+}
+
+// Started reports whether a folder holds checkpoints of a training that took a step.
+func Started(dir string) bool {
+	runs, _ := checkpointsIn(dir) // a folder that cannot be read holds nothing to go on from
+	for _, files := range runs {
+		if !strings.HasSuffix(files[0], "-000000000.ckpt") {
+			return true
+		}
+	}
+	return false
+}
+
+// Interrupted says in an error which training that did not end has its checkpoints in a folder; nil if none has.
+func Interrupted(dir string) error {
+	runs, err := checkpointsIn(dir)
+	for _, name := range slices.Sorted(maps.Keys(runs)) {
+		err = errors.Join(err, unfinished(runs[name]))
+	}
+	return err
+}
+
+// unfinished returns an error if the latest of a run's checkpoints is not that of its end.
+func unfinished(files []string) error {
+	if len(files) == 0 {
+		return nil
+	}
+	data, err := os.ReadFile(files[0])
+	if err != nil {
+		return nil // nothing to go on from
+	}
+	h, _, err := readCheckpoint(data)
+	if err != nil || h.Position.Done || h.Position.Step == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s holds checkpoints of a training that was interrupted after step %d of %d: go on with --resume, or remove them", filepath.Dir(files[0]), h.Position.Step, h.Position.Steps)
 }
 
 // save writes a checkpoint and removes those beyond the number to keep.
@@ -331,10 +374,8 @@ func (r *run) unused() error {
 	if len(files) == 0 {
 		return os.MkdirAll(r.tr.Dir, 0o755)
 	}
-	if data, err := os.ReadFile(files[0]); err == nil {
-		if h, _, err := readCheckpoint(data); err == nil && !h.Position.Done && h.Position.Step > 0 {
-			return fmt.Errorf("%s holds checkpoints of a training that was interrupted after step %d of %d: go on with --resume, or remove them", r.tr.Dir, h.Position.Step, h.Position.Steps)
-		}
+	if err := unfinished(files); err != nil {
+		return err
 	}
 	for _, f := range files {
 		if err := os.Remove(f); err != nil {

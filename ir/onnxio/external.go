@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -34,6 +35,16 @@ func (x *externalFiles) close() {
 	if x.root != nil {
 		x.root.Close()
 	}
+}
+
+// paths returns the paths of all files that were read from, sorted.
+func (x *externalFiles) paths() []string {
+	var out []string
+	for location := range x.used {
+		out = append(out, filepath.Join(x.dir, filepath.FromSlash(location)))
+	}
+	slices.Sort(out)
+	return out
 }
 
 // read returns the want bytes that a tensor's external_data entries point to.

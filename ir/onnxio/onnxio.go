@@ -69,8 +69,9 @@ type Reader struct {
 	Strict bool
 
 	// Bytes is the size of the model that was read last, with the external
-	// files that its tensors are in.
-	Bytes int64
+	// files that its tensors are in, and External lists those, by their paths.
+	Bytes    int64
+	External []string
 }
 
 // Read reads a model file; external data is looked for beside it. The error is
@@ -113,7 +114,7 @@ func (r *Reader) Decode(data []byte, dir string) (*ir.Graph, error) {
 	files := &externalFiles{dir: dir}
 	defer files.close()
 	g, err := readModel(r, &m, files)
-	r.Bytes = int64(len(data)) + files.size
+	r.Bytes, r.External = int64(len(data))+files.size, files.paths()
 	return g, err
 }
 
