@@ -35,7 +35,9 @@ schemas: ## the table of every version of every ONNX operator, from the onnx pac
 	mv internal/onnxschema/schemas.tmp internal/onnxschema/schemas.txt
 
 FUZZTIME ?= 10s
-fuzz: ## every fuzz target for FUZZTIME each
+LAYOUTS  ?= 20000
+fuzz: ## every fuzz target for FUZZTIME each; LAYOUTS random graphs on the engine, from seed SEED on
+	$(GO) test -count=1 -timeout 24h -run 'TestRandomLayouts$$' ./backends/interp -random-layouts $(LAYOUTS) -random-first $(SEED)
 	@set -e; for p in $$($(GO) list ./...); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
 	    echo "fuzz $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \

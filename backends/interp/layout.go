@@ -100,6 +100,11 @@ func (p *plan) arrange(g *ir.Graph, x *executable, list []unit) error {
 			s.phases = u.make(views(s.in), views(s.out), s)
 		}
 	}
+	for _, o := range p.outputs {
+		if s := &p.slots[o.slot]; s.view != nil && !plain.fits(s.view) {
+			return fmt.Errorf("output %q lies as %+v; this is an error of thriftc", s.name, s.layout)
+		}
+	}
 	return nil
 }
 
@@ -238,11 +243,11 @@ func (a *arranger) change(from, to int) {
 func (a *arranger) output(v *ir.Value) output {
 	i := a.natural(v)
 	s := &a.slots[i]
-	if !s.hasView() || s.elem != tensor.F32 {
-		if s.memory == inArena {
-			i = a.slotFor(v, plain)
-		}
+	switch {
+	case !s.hasView():
 		return output{slot: i}
+	case s.elem != tensor.F32:
+		return output{slot: a.slotFor(v, plain)}
 	}
 	root := a.root(i)
 	if r := &a.slots[root]; r.memory == inArena && !r.layout.halo() && r.layout.block == 1 {

@@ -55,16 +55,16 @@ func plainUnit(x *executable, n *ir.Node) (unit, bool) {
 			return unit{}, false
 		}
 	}
+	u := unit{node: n, name: "lines", kind: computed, in: n.In, out: n.Out[:1], make: func(_, _ []*view, _ *step) []phase { return nil }}
+	if elements(n.Out[0]) == 0 {
+		return u, true
+	}
 	make, ok := f(x, n)
 	if !ok {
 		return unit{}, false
 	}
-	return unit{node: n, name: "lines", kind: computed, in: n.In, out: n.Out[:1], make: func(in, out []*view, _ *step) []phase {
-		if out[0].size == 0 {
-			return nil
-		}
-		return []phase{make(in, out[0])}
-	}}, true
+	u.make = func(in, out []*view, _ *step) []phase { return []phase{make(in, out[0])} }
+	return u, true
 }
 
 // lines is a shape seen as outer × size × inner, the middle being the dimensions from one axis to another.

@@ -35,27 +35,35 @@ func Random(t testing.TB, ops *ir.Registry, seed uint64, size int) *ir.Graph {
 		rc := usable[d.rng.IntN(len(usable))]
 		rc.draw(d, rc.op, d.pick())
 	}
-	for _, v := range d.values {
+	d.outputs()
+	return g
+}
+
+// outputs makes values outputs: most of those that nothing uses, and a few others.
+func (d *drawer) outputs() {
+	for _, v := range slices.Concat(d.values, d.bytes) {
 		if v.Unused() && v.Kind == ir.Result && d.rng.IntN(8) > 0 || d.rng.IntN(16) == 0 && v.Kind == ir.Result {
 			d.r.Output(v)
 		}
 	}
-	if len(g.Outputs) == 0 {
+	if len(d.r.Graph().Outputs) == 0 {
 		d.r.Output(d.values[len(d.values)-1])
 	}
-	return g
 }
 
-// Inputs draws input tensors for g with every symbolic dimension 3: floats
+// Inputs is InputsOf with every symbolic dimension 3.
+func Inputs(g *ir.Graph, seed uint64) []*tensor.Tensor { return InputsOf(g, seed, 3) }
+
+// InputsOf draws input tensors for g with every symbolic dimension n: floats
 // between −2 and 2, integers between 0 and 3.
-func Inputs(g *ir.Graph, seed uint64) []*tensor.Tensor {
+func InputsOf(g *ir.Graph, seed uint64, n int) []*tensor.Tensor {
 	rng := rand.New(rand.NewPCG(seed, 2))
 	var out []*tensor.Tensor
 	for _, v := range g.Inputs {
 		shape := make([]int, len(v.Type.Dims))
 		for i, d := range v.Type.Dims {
 			if shape[i] = d.N; !d.Known() {
-				shape[i] = 3
+				shape[i] = n
 			}
 		}
 		out = append(out, RandomTensor(rng, v.Type.Elem, shape...))
@@ -89,6 +97,12 @@ type drawer struct {
 	r      *ir.Rewriter
 	rng    *rand.Rand
 	values []*ir.Value // float values to continue from
+
+	// Of RandomLayouts only.
+	channels []int               // the numbers of channels that convolutions have
+	bytes    []*ir.Value         // i8 and u8 values to continue from
+	zeros    map[*ir.Value]int64 // their zero points
+	macs     int                 // multiply-adds so far
 }
 
 // pick prefers recent values, so that graphs grow deep as well as wide.

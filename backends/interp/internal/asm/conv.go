@@ -314,8 +314,9 @@ func (v isa) pool(name string, add func(x, acc reg.VecVirtual), mean bool) {
 	c.t = Load(Param("t"), GP64())
 	x, y := c.word(tileX), c.word(tileY)
 	dist, yDist := c.word(tileDist), c.word(tileYDist)
-	count := v.vec()
+	count, zero := v.vec(), v.vec()
 	VBROADCASTSS(Mem{Base: c.t, Disp: tileLimits}, count)
+	v.zero(zero)
 	for _, pixels := range []int{4, 1} {
 		label := func(s string) string { return fmt.Sprintf("%s%d", s, pixels) }
 		acc := make([]reg.VecVirtual, pixels*c.vectors())
@@ -355,6 +356,7 @@ func (v isa) pool(name string, add func(x, acc reg.VecVirtual), mean bool) {
 		Label(label("store"))
 		for i, a := range acc {
 			if mean {
+				VADDPS(zero, a, a) // sums start with +0
 				VDIVPS(count, a, a)
 			}
 			VMOVUPS(a, Mem{Base: y, Disp: i % c.vectors() * 4 * v.lanes})

@@ -182,7 +182,7 @@ func (s *Set) pool(n int, t *Tile, f func(n int, t *uint64), add func(a, x float
 		}
 		if mean {
 			for l := range y {
-				y[l] /= t.Lo
+				y[l] = (y[l] + 0) / t.Lo // sums start with +0
 			}
 		}
 	}
