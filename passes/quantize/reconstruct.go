@@ -87,11 +87,13 @@ func (o *Quantize) reconstructStage(c *passes.Context, what string, g *ir.Graph,
 	}
 	for _, u := range stage {
 		if ms := sums[u]; ms != nil {
-			if err := o.solve(c, p, u, ms); err != nil {
+			err := o.solve(c, p, u, ms)
+			if err != nil && c.Err() == nil {
 				toNearest(c, u, err)
-				if err := o.roundNearest(c, p, u, means); err != nil {
-					return err
-				}
+				err = o.roundNearest(c, p, u, means)
+			}
+			if err != nil {
+				return err
 			}
 		}
 	}
