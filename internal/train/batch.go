@@ -35,8 +35,42 @@ func freeBatch(g *ir.Graph) *ir.Graph {
 		x[0] = 0
 		r.SetInput(n, 1, r.Ints(n.In[1].Name, x...))
 	}
+	repeatConstants(c)
 	r.RemoveUnusedConsts()
 	return c
+}
+
+// repeatConstants repeats what is the same for every sample, and there once, where it is concatenated with
+// what samples bring along another dimension than theirs.
+func repeatConstants(g *ir.Graph) {
+	repeated := false
+	ofSamples := map[*ir.Value]bool{}
+	for _, v := range g.Inputs {
+		ofSamples[v] = true
+	}
+	for _, n := range slices.Clone(g.Nodes) {
+		if slices.ContainsFunc(n.In, func(v *ir.Value) bool { return ofSamples[v] }) {
+			for _, v := range n.Out {
+				ofSamples[v] = v != nil
+			}
+		}
+		if n.Op.Name != "Concat" || n.Int("axis") == 0 || n.Int("axis") == -n.Out[0].Type.Rank() || !ofSamples[n.Out[0]] {
+			continue
+		}
+		r := ir.NewRewriter(g).Before(n)
+		x := n.In[slices.IndexFunc(n.In, func(v *ir.Value) bool { return ofSamples[v] })]
+		for i, v := range n.In {
+			if d := v.Type.Dims; !ofSamples[v] && len(d) > 0 && d[0].Known() && d[0].N == 1 {
+				count := r.Must1("Shape", "", ir.MakeAttrs("start", 0, "end", 1), x)
+				shape := r.Must1("Concat", "", ir.MakeAttrs("axis", 0), count, r.Ints("once", slices.Repeat([]int64{1}, len(d)-1)...))
+				r.SetInput(n, i, r.Must1("Expand", "", nil, v, shape))
+				repeated = true
+			}
+		}
+	}
+	if repeated {
+		ir.Infer(g) // the new shapes depend on the inputs, whose types have changed; an error shows again when they are bound
+	}
 }
 
 // bind returns a copy of a model with batches of one size and static shapes.

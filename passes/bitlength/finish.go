@@ -165,6 +165,15 @@ func (f *finisher) activations(q *quantiser, bits []float64) error {
 		if done[old] == nil {
 			v := f.of(old)
 			name := v.Name
+			if v.HasData() && len(bits) == 1 {
+				dq, err := f.constant(v, edge.Node, ops.BitGridOf(q.node, int(most), 0, hi), tensor.Int(int(most)))
+				if err != nil {
+					return err
+				}
+				done[old] = dq
+				f.r.SetInput(f.node(edge.Node), edge.Index, dq)
+				return nil
+			}
 			label := name + "_quantizer"
 			if f.stored[old] != nil {
 				v, label = f.stored[old], name+"_requantizer"
@@ -209,6 +218,24 @@ func (f *finisher) activations(q *quantiser, bits []float64) error {
 		}
 	}
 	return nil
+}
+
+// constant returns the integers of a constant that is among the values of a site, dequantised before the node of m.g that reads it.
+func (f *finisher) constant(v *ir.Value, n *ir.Node, g ops.BitGrid[float32], elem tensor.Elem) (*ir.Value, error) {
+	if g.Lo >= 0 {
+		elem = tensor.Uint(elem.Bits())
+	}
+	codes := make([]int64, v.Data.Len())
+	for i, x := range v.Data.Float32s() {
+		codes[i] = int64(g.Index(x))
+	}
+	dq, err := f.r.Before(f.node(n)).Add("DequantizeLinear", v.Name+"_dequantizer", ir.MakeAttrs("axis", 0), []*ir.Value{
+		f.r.Const(v.Name+"_quantized", tensor.FromInt64s(elem, codes, v.Data.Shape()...)), f.r.Float(v.Name+"_scale", g.Scale),
+	}, v.Name+"_dequantized")
+	if err != nil {
+		return nil, err
+	}
+	return dq.Out[0], nil
 }
 
 // behind returns the edges that carry on an edge's numbers behind nodes that

@@ -422,13 +422,13 @@ func elements(t ir.Type) int64 {
 	return n
 }
 
-// after returns a rewriter of t behind what computes v.
+// after returns a rewriter of t behind what computes v, or before the first node that uses it.
 func (m *model) after(v *ir.Value) *ir.Rewriter {
 	r := ir.NewRewriter(m.t)
 	if v.Def != nil {
 		return r.After(v.Def)
 	}
-	return r.Before(m.t.Nodes[0])
+	return r.Before(inOrder(v)[0].Node)
 }
 
 // builder adds nodes and keeps the first error.

@@ -20,8 +20,9 @@
 // A constant may be much larger than what it is computed from (ConstantOfShape,
 // Expand, Tile). A result that is larger than the constants it comes from by
 // more than max-growth bytes is not folded, and all results together grow a
-// file by no more than 16 MiB. This holds for weights as well: a file whose
-// weights are a ConstantOfShape each stays as small as it came.
+// file by no more than 16 MiB. One that is the same number everywhere stays the node that it was
+// unless it is smaller than that, and is known to the nodes that use it. This holds for weights
+// as well: a file whose weights are a ConstantOfShape each stays as small as it came.
 //
 // Types that only the file declares are not believed here; everything follows
 // from the types of the inputs.
@@ -29,6 +30,7 @@ package fold
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -60,7 +62,7 @@ func (p *pass) Validate() error {
 }
 
 func (p *pass) Run(c *passes.Context, g *ir.Graph) error {
-	f := &folder{c: c, maxGrowth: p.MaxGrowth, paid: map[*ir.Value]bool{}}
+	f := &folder{c: c, maxGrowth: p.MaxGrowth, paid: map[*ir.Value]bool{}, uniform: map[*ir.Value]*tensor.Tensor{}}
 	for again := true; again; {
 		inlined := f.inlined
 		f.inferred = inferAnew(g)
@@ -80,9 +82,11 @@ func (p *pass) Run(c *passes.Context, g *ir.Graph) error {
 type folder struct {
 	c         *passes.Context
 	maxGrowth int
-	growth    int                     // of all results so far
-	paid      map[*ir.Value]bool      // constants that made room for a result
-	inferred  map[*ir.Value]*ir.Value // what inference finds from the inputs alone
+	growth    int                          // of all results so far
+	paid      map[*ir.Value]bool           // constants that made room for a result
+	held      int                          // bytes of those in uniform
+	uniform   map[*ir.Value]*tensor.Tensor // what is one number everywhere, and smaller as a node
+	inferred  map[*ir.Value]*ir.Value      // what inference finds from the inputs alone
 
 	folded, shapes, inlined, tooLarge int
 }
@@ -144,14 +148,19 @@ func (f *folder) results(n *ir.Node) []*tensor.Tensor {
 	}
 	args := make([]*tensor.Tensor, len(n.In))
 	for i, v := range n.In {
-		if v != nil && !v.IsConst() {
+		switch {
+		case v == nil:
+		case v.IsConst():
+			args[i] = v.Data
+		case f.uniform[v] != nil:
+			args[i] = f.uniform[v]
+		default:
 			return f.known(n)
 		}
-		if v != nil {
-			args[i] = v.Data
-		}
 	}
-	if !f.mayGrow(n) {
+	growth, ok := f.growthOf(n)
+	if !ok || growth > f.maxGrowth || f.growth+growth > maxTotalGrowth {
+		f.tooLarge++
 		return nil
 	}
 	if slices.ContainsFunc(n.Out, func(v *ir.Value) bool { return v != nil && v.Type.Elem.IsSequence() }) {
@@ -162,16 +171,36 @@ func (f *folder) results(n *ir.Node) []*tensor.Tensor {
 		f.c.Log.Warn("constant operands cannot be computed with", "error", err)
 		return nil
 	}
+	if growth > nodeBytes && len(outs) == 1 && isUniform(outs[0]) {
+		if f.held += growth; f.held <= maxTotalGrowth {
+			f.uniform[n.Out[0]] = outs[0]
+		}
+		return nil
+	}
+	f.growth += max(growth, 0)
+	for _, v := range n.In {
+		f.paid[v] = true
+	}
 	return outs
 }
 
-// mayGrow reports whether n's results may be kept as constants, and accounts for them.
+// nodeBytes is about what a node takes in a file.
+const nodeBytes = 64
+
+func isUniform(t *tensor.Tensor) bool {
+	if t.Elem() == tensor.String {
+		return false
+	}
+	x := t.Float64s()
+	return !slices.ContainsFunc(x, func(v float64) bool { return math.Float64bits(v) != math.Float64bits(x[0]) })
+}
+
+// growthOf returns by how many bytes n's results are larger than the constants that they are computed from, and whether that is known.
 // A constant that is several inputs, of this node or of others, is in the file once, so
 // it makes room for one result only.
-func (f *folder) mayGrow(n *ir.Node) bool {
-	growth := 0
+func (f *folder) growthOf(n *ir.Node) (growth int, ok bool) {
 	for i, v := range n.In {
-		if v != nil && !f.paid[v] && !slices.Contains(n.In[:i], v) {
+		if v != nil && v.IsConst() && !f.paid[v] && !slices.Contains(n.In[:i], v) {
 			growth -= v.Data.Len() * v.Data.Elem().ContainerBytes()
 		}
 	}
@@ -183,20 +212,11 @@ func (f *folder) mayGrow(n *ir.Node) bool {
 		shape, static := w.Type.Static()
 		num, err := tensor.NumElems(shape)
 		if !static || err != nil || num > tensor.MaxBytes {
-			f.tooLarge++
-			return false
+			return 0, false
 		}
 		growth += num * w.Type.Elem.ContainerBytes()
 	}
-	if growth > f.maxGrowth || f.growth+growth > maxTotalGrowth {
-		f.tooLarge++
-		return false
-	}
-	f.growth += max(growth, 0)
-	for _, v := range n.In {
-		f.paid[v] = true
-	}
-	return true
+	return growth, true
 }
 
 // known returns the outputs of n whose elements inference has found.

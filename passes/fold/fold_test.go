@@ -79,9 +79,9 @@ func TestOmittedOutputs(t *testing.T) {
 // TestTotalGrowth asks for 300 results that are each just small enough, 19 MiB in all.
 func TestTotalGrowth(t *testing.T) {
 	var src strings.Builder
-	src.WriteString("graph {\n  const %s: i64[1] = [16384]\n")
+	src.WriteString("graph {\n  const %zero: f32[] = 0\n  const %n: f32[] = 16384\n  const %one: f32[] = 1\n")
 	for i := range 300 {
-		fmt.Fprintf(&src, "  %%a%d = ConstantOfShape(%%s)\n  %%b%d = Neg(%%a%d)\n  output %%b%d\n", i, i, i, i)
+		fmt.Fprintf(&src, "  %%a%d = Range(%%zero, %%n, %%one)\n  %%b%d = Neg(%%a%d)\n  output %%b%d\n", i, i, i, i)
 	}
 	src.WriteString("}")
 	g := irtest.Parse(t, src.String(), ops.Table())
