@@ -180,7 +180,7 @@ type Graph struct {
 	Meta      []Pair   // top level only: the model's metadata, sorted by key
 	Parent    *Graph   // the enclosing graph of a subgraph
 
-	names map[string]bool // top level: every value name in the graph and its subgraphs
+	names map[string]bool // top level: every value name in the graph and its subgraphs; false: those that have been
 	taken map[string]int  // top level: for names that are taken very often, the last number that Fresh gave out
 }
 

@@ -44,14 +44,18 @@ const manyTaken = 1000
 
 // Fresh returns name, or name with a number appended if a value of the model
 // already has it, and reserves it.
-func (r *Rewriter) Fresh(name string) string {
+func (r *Rewriter) Fresh(name string) string { return r.fresh(name, false) }
+
+// fresh is Fresh; names that nobody chose are unused ones: a value that goes leaves its
+// name to none that has other numbers.
+func (r *Rewriter) fresh(name string, unused bool) string {
 	root := r.g.Root()
 	names := root.names
 	if name == "" {
 		name = "v"
 	}
 	for out, i := name, 1; ; i++ {
-		if !names[out] {
+		if taken, was := names[out]; !taken && !(unused && was) {
 			names[out] = true
 			if i > manyTaken {
 				root.taken[name] = i
@@ -189,6 +193,8 @@ func (r *Rewriter) AddRaw(op, name string, attrs Attrs, in []*Value, out ...stri
 			if len(o.Outputs()) > 1 {
 				base += "_" + p.Name
 			}
+			base = r.fresh(base, true)
+			r.g.Root().names[base] = false // until the value has it
 			out = append(out, base)
 		}
 	}
@@ -337,7 +343,7 @@ func (r *Rewriter) RemoveInput(v *Value) {
 		panic("ir: %" + v.Name + " is no input, or is used")
 	}
 	r.g.Inputs = slices.DeleteFunc(r.g.Inputs, func(w *Value) bool { return w == v })
-	delete(r.g.Root().names, v.Name)
+	r.g.Root().names[v.Name] = false
 }
 
 // Rename gives v a new name, made unique if it is taken.
@@ -345,7 +351,7 @@ func (r *Rewriter) Rename(v *Value, name string) {
 	if v.Name == name {
 		return
 	}
-	delete(r.g.Root().names, v.Name)
+	r.g.Root().names[v.Name] = false
 	v.Name = r.Fresh(name)
 }
 
@@ -372,7 +378,7 @@ func (r *Rewriter) release(n *Node) {
 	}
 	for _, v := range n.Out {
 		if v != nil {
-			delete(names, v.Name)
+			names[v.Name] = false
 		}
 	}
 	for _, b := range n.Bodies() {
@@ -381,7 +387,7 @@ func (r *Rewriter) release(n *Node) {
 		}
 		for _, vs := range [2][]*Value{b.Inputs, b.Consts} {
 			for _, v := range vs {
-				delete(names, v.Name)
+				names[v.Name] = false
 			}
 		}
 	}
@@ -412,7 +418,7 @@ func (r *Rewriter) RemoveUnusedConsts() int {
 	before := len(r.g.Consts)
 	r.g.Consts = slices.DeleteFunc(r.g.Consts, func(v *Value) bool {
 		if v.Unused() {
-			delete(names, v.Name)
+			names[v.Name] = false
 			return true
 		}
 		return false
@@ -445,7 +451,7 @@ func (r *Rewriter) InlineBody(body *Graph, args []*Value) []*Value {
 				outs[j] = args[i]
 			}
 		}
-		delete(r.g.Root().names, in.Name)
+		r.g.Root().names[in.Name] = false
 	}
 	for _, c := range body.Consts {
 		c.graph = r.g

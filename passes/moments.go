@@ -43,6 +43,15 @@ func MomentsOf(v *ir.Value) (Moments, bool, error) {
 	return m, true, nil
 }
 
+// Rename gives v another name, and its moments with it.
+func Rename(r *ir.Rewriter, v *ir.Value, name string) {
+	root, old := v.Graph().Root(), momentsKey+v.Name
+	s := root.MetaValue(old)
+	r.SetMeta(old, "")
+	r.Rename(v, name)
+	r.SetMeta(momentsKey+v.Name, s)
+}
+
 // ClearMoments removes all recorded moments.
 func ClearMoments(r *ir.Rewriter) {
 	for _, p := range slices.Clone(r.Graph().Root().Meta) {

@@ -63,6 +63,9 @@ func UnfoldNorms(c *Context, g *ir.Graph) (int, error) {
 		}
 		r.ReplaceUses(out, bn.Out[0])
 		r.SetInput(bn, 0, out)
+		held := out.Name
+		r.Rename(out, held+"_layer")
+		r.Rename(bn.Out[0], held) // it holds what the layer returned
 		if l.Bias() != nil {
 			r.SetInputs(n, n.In[:2]...)
 		}

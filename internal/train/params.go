@@ -12,16 +12,6 @@ import (
 	"github.com/thriftc/thriftc/passes"
 )
 
-// weightInputs says which inputs of which operators are weights when they are
-// constants. Statistics of batch norms are not: they are measured.
-var weightInputs = map[string][]int{
-	"Conv": {1, 2}, "ConvTranspose": {1, 2}, "Gemm": {0, 1, 2}, "MatMul": {0, 1},
-	"BatchNormalization": {1, 2}, "InstanceNormalization": {1, 2}, "LayerNormalization": {1, 2}, "GroupNormalization": {1, 2},
-	"PRelu": {1}, "Add": {0, 1}, "Gather": {0},
-	"LSTM": {1, 2, 3}, "GRU": {1, 2, 3}, "RNN": {1, 2, 3},
-	"thriftc.Quant": {0}, "thriftc.BipolarQuant": {0},
-}
-
 // Params lists the weights of a model in inference form, in the order of the
 // graph's constants: those that convolutions, matrix products and
 // normalisations have, and added biases of more than one number. Without
@@ -37,11 +27,21 @@ func Params(g *ir.Graph, decayAll bool) []passes.TrainParam {
 	return out
 }
 
+// isWeight reports whether a constant is something to learn where it is used: by its role, as an operand
+// of a product, as what is added or looked up, or behind its quantiser. Statistics are measured instead.
 func isWeight(u ir.Use) bool {
-	if !slices.Contains(weightInputs[u.Node.Op.Name], u.Index) {
+	op, role := u.Node.Op, u.Node.Op.Role(u.Index)
+	switch {
+	case role == ir.Weight, role == ir.Bias, role == ir.Gain:
+		return true
+	case role != ir.Data:
 		return false
+	case op.Name == "Add":
+		return u.Node.In[u.Index].Data.Len() > 1
+	case op.Layer != nil:
+		return op.Layer.Channels != nil
 	}
-	return u.Node.Op.Name != "Add" || u.Node.In[u.Index].Data.Len() > 1
+	return op.Name == "Gather" || op.Bits != nil && u.Index == 0
 }
 
 // Reinitialize draws the weights of a model anew from the seed: variance 2 /
@@ -61,18 +61,18 @@ func Reinitialize(g *ir.Graph, seed uint64) error {
 			continue
 		}
 		u := v.Uses()[0]
-		statistic := u.Node.Op.Name == "BatchNormalization" && u.Index > 2
-		if !statistic && !isWeight(u) {
+		role := u.Node.Op.Role(u.Index)
+		if role != ir.Statistic && !isWeight(u) {
 			continue
 		}
 		x := make([]float32, v.Data.Len())
-		switch name := u.Node.Op.Name; {
-		case statistic && u.Index == 4, u.Index == 1 && (name == "BatchNormalization" || name == "InstanceNormalization" || name == "LayerNormalization" || name == "GroupNormalization"):
+		switch name, layer := u.Node.Op.Name, u.Node.Op.Layer; {
+		case role == ir.Gain, u.Node.Op.Inputs()[u.Index].Name == "input_var":
 			fill(x, 1)
-		case statistic, v.Data.Rank() < 2, name == "Add":
+		case role == ir.Statistic, v.Data.Rank() < 2, name == "Add":
 		case name == "PRelu":
 			fill(x, 0.25)
-		case name == "Gather", name == "LSTM", name == "GRU", name == "RNN":
+		case layer == nil && u.Node.Op.Bits == nil, layer != nil && layer.Channels == nil:
 			errs = append(errs, fmt.Errorf("%%%s of %s %s: no rule for new weights", v.Name, name, u.Node.Label()))
 		default:
 			gain := 2.0

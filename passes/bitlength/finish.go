@@ -308,8 +308,10 @@ func (f *finisher) weights(q *quantiser, bits []float64) error {
 	}
 	if bias != nil {
 		norm := f.node(bn)
-		f.r.Bypass(norm.Out[0], f.of(l.Node.Out[0]))
+		name, out := norm.Out[0].Name, f.of(l.Node.Out[0])
+		f.r.Bypass(norm.Out[0], out)
 		f.r.Erase(norm)
+		f.r.Rename(out, name)
 	}
 	return nil
 }

@@ -28,17 +28,12 @@ They stand in the model's metadata until quantize removes them.`,
 
 type pass struct{}
 
-var layers = []string{"Conv", "ConvTranspose", "Gemm", "MatMul"}
-
 // scaledOn reports whether a constant scaling or shift follows, which folding
 // would merge with the batch norm: then no value with its moments remains.
 func scaledOn(v *ir.Value) bool {
 	return slices.ContainsFunc(v.Uses(), func(u ir.Use) bool {
-		switch u.Node.Op.Name {
-		case "Add", "Sub", "Mul", "Div":
-			return u.Node.In[1-u.Index].HasData()
-		}
-		return u.Node.Op.Name == "BatchNormalization"
+		n := u.Node
+		return n.Op.Name == "BatchNormalization" || n.Op.Elementwise && len(n.In) == 2 && n.In[1-u.Index].HasData()
 	})
 }
 
@@ -55,10 +50,6 @@ func (*pass) Run(c *passes.Context, g *ir.Graph) error {
 			m.Std = append(m.Std, float32(math.Abs(float64(s))))
 		}
 		passes.SetMoments(r, n.Out[0], m)
-		// Folding may leave the name of the layer's output instead.
-		if x := n.In[0]; x.Def != nil && slices.Contains(layers, x.Def.Op.Name) && len(x.Uses()) == 1 && !x.IsOutput() {
-			passes.SetMoments(r, x, m)
-		}
 		found++
 	}
 	c.Stat("batch_norms", found)

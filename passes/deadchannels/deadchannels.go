@@ -144,6 +144,7 @@ func (s *span) shrink(r *ir.Rewriter) int {
 		for _, v := range n.Out {
 			if v != nil {
 				v.Type = ir.UnrankedType(v.Type.Elem)
+				r.Rename(v, v.Name+"_kept")
 			}
 		}
 		if err := n.Infer(); err != nil {

@@ -44,6 +44,7 @@ type pair struct {
 	clips   []*ir.Node // between them, with an upper bound out of reach
 	slopes  bool       // something other than Relu is between them
 	repeats int        // inputs of b for each channel of a, more than 1 after Flatten
+	changed bool       // what lies between them holds other numbers now
 }
 
 // Run implements passes.Pass.
@@ -87,6 +88,9 @@ func (o *Equalize) Run(c *passes.Context, g *ir.Graph) error {
 			}
 			absorbed += n
 		}
+	}
+	for _, p := range pairs {
+		p.rename(r)
 	}
 	r.RemoveUnused()
 	c.Stat("pairs", len(pairs))
@@ -259,6 +263,7 @@ func (p *pair) equalise(r *ir.Rewriter) (bool, error) {
 	for i := range w2 {
 		w2[i] = float32(float64(w2[i]) * s[in(i)/p.repeats])
 	}
+	p.changed = true
 	r.SetData(p.a.In[1], tensor.Of(w1, p.a.In[1].Data.Shape()...))
 	r.SetData(p.b.In[1], tensor.Of(w2, p.b.In[1].Data.Shape()...))
 	if p.a.Input(2) != nil {
@@ -276,6 +281,16 @@ func (p *pair) equalise(r *ir.Rewriter) (bool, error) {
 		passes.SetMoments(r, p.a.Out[0], m)
 	}
 	return true, err
+}
+
+// rename gives what lies between the layers other names where it has been scaled or shifted.
+func (p *pair) rename(r *ir.Rewriter) {
+	for v := p.a.Out[0]; p.changed; v = v.Uses()[0].Node.Out[0] {
+		passes.Rename(r, v, v.Name+"_equalized")
+		if v.Uses()[0].Node == p.b {
+			return
+		}
+	}
 }
 
 // setBias gives n a bias of its own.
@@ -328,6 +343,7 @@ func (p *pair) absorb(r *ir.Rewriter) (int, error) {
 	for i, x := range sum {
 		b2[i] = float32(x)
 	}
+	p.changed = true
 	setBias(r, p.a, b1)
 	setBias(r, p.b, b2)
 	passes.SetMoments(r, p.a.Out[0], m)

@@ -204,8 +204,10 @@ func (f *folder) back(l *layer, m *channelMap) {
 			f.setBias(s.layer, s.m, func(i int, b float64) float64 { return s.m.a[i]*b + s.m.d[i] })
 		}
 		r := ir.NewRewriter(s.n.Graph())
+		name := s.m.n.Out[0].Name
 		r.Bypass(s.m.n.Out[0], s.n.Out[0])
 		r.Erase(s.m.n)
+		r.Rename(s.n.Out[0], name) // it holds what the map returned
 		f.folded++
 	}
 }

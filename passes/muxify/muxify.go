@@ -249,7 +249,9 @@ func (m *muxifier) shift(r *ir.Rewriter, n *ir.Node, v *ir.Value, k kernel) {
 			y = r.Must1("Add", "", nil, y, r.Const(b.Name, b.Data.Reshape(perChannel...)))
 		}
 	}
+	name := n.Out[0].Name
 	r.ReplaceUses(n.Out[0], y)
 	r.Erase(n)
+	r.Rename(y, name)
 	m.shifted++
 }

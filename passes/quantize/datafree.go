@@ -203,14 +203,8 @@ func (w *propagator) node(n *ir.Node) error {
 	return nil
 }
 
-// recorded returns the distribution that bn-stats recorded for v. A value
-// that still feeds its batch norm is not the one that was meant.
+// recorded returns the distribution that bn-stats recorded for v.
 func (w *propagator) recorded(v *ir.Value) (*dist, error) {
-	for _, u := range v.Uses() {
-		if u.Node.Op.Name == "BatchNormalization" && u.Index == 0 {
-			return nil, nil
-		}
-	}
 	m, ok, err := passes.MomentsOf(v)
 	if err != nil || !ok {
 		return nil, err
