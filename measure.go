@@ -46,7 +46,7 @@ func (e *counting) Run(ctx context.Context, in []*tensor.Tensor) ([]*tensor.Tens
 		e.done += in[0].Shape()[0]
 	}
 	if e.progress != nil {
-		e.progress("evaluating", e.done, e.total)
+		e.progress("evaluating", min(e.done, e.total), e.total)
 	}
 	return out, err
 }
@@ -57,19 +57,19 @@ func checkLabels(s *dataset.Set, g *ir.Graph) error {
 	if !s.Labelled() || len(g.Outputs) == 0 {
 		return nil
 	}
-	t := g.Outputs[0].Type
-	if t.Unranked || len(t.Dims) != 2 || !t.Dims[1].Known() {
+	classes := classesOf(g.Outputs[0].Type)
+	if classes == 0 {
 		return nil // found when the model runs
 	}
 	const show = 5
 	var errs []error
 	n := 0
 	for i := range s.Len() {
-		if s.Label(i) < t.Dims[1].N {
+		if s.Label(i) < classes {
 			continue
 		}
 		if n++; n <= show {
-			errs = append(errs, fmt.Errorf("%s: %s: label %d, the model has %d outputs (0 to %d)", s.File(), s.Name(i), s.Label(i), t.Dims[1].N, t.Dims[1].N-1))
+			errs = append(errs, fmt.Errorf("%s: %s: label %d, the model has %d outputs (0 to %d)", s.File(), s.Name(i), s.Label(i), classes, classes-1))
 		}
 	}
 	if n > show {
@@ -79,6 +79,24 @@ func checkLabels(s *dataset.Set, g *ir.Graph) error {
 		return nil
 	}
 	return &Error{Failed, errors.Join(errs...), "see label_offset and label_column in docs/data.md"}
+}
+
+// classesOf returns how many classes an output of this type has numbers for: its only dimension beside the
+// batch that is larger than 1; 0 if it is not known or not so.
+func classesOf(t ir.Type) int {
+	classes := 0
+	if t.Unranked || t.Rank() == 0 {
+		return 0
+	}
+	for _, d := range t.Dims[1:] {
+		switch {
+		case !d.Known(), d.N > 1 && classes > 0:
+			return 0
+		case d.N > 1:
+			classes = d.N
+		}
+	}
+	return classes
 }
 
 // measurer fills in what a report says of two models.
@@ -105,6 +123,11 @@ func (m *measurer) measure(ctx context.Context, before, after *ir.Graph, bytesBe
 		m *report.Measures
 	}{{before, &m.rep.Before}, {after, &m.rep.After}} {
 		acc, err := accuracy(ctx, x.g, m.eval, evalBatch, Engine{Threads: m.threads}, m.progress)
+		var none *dataset.NoClasses
+		if errors.As(err, &none) {
+			m.rep.NotMeasured = append(m.rep.NotMeasured, "accuracy: "+none.Reason)
+			return nil
+		}
 		if err != nil {
 			return err
 		}

@@ -93,26 +93,31 @@ func protoCmd(message func() proto.Message) func(*testscript.TestScript, bool, [
 	}
 }
 
-// npzCmd is the script command `npz OUT NAME VALUE DIM...`: an array of
-// float32 that starts at VALUE (a number or nan) and goes up by 1.
+// npzCmd is the script command `npz OUT NAME VALUE DIM... [-- NAME VALUE DIM...]`: arrays of
+// float32 that start at VALUE (a number or nan) and go up by 1.
 func npzCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 4 {
-		ts.Fatalf("usage: npz OUT NAME VALUE DIM...")
+		ts.Fatalf("usage: npz OUT NAME VALUE DIM... [-- NAME VALUE DIM...]")
 	}
-	v, err := strconv.ParseFloat(args[2], 32)
-	ts.Check(err)
-	var shape []int
-	for _, a := range args[3:] {
-		n, err := strconv.Atoi(a)
+	var arrays []dataset.Named
+	for a := range strings.SplitSeq(strings.Join(args[1:], " "), " -- ") {
+		words := strings.Fields(a)
+		v, err := strconv.ParseFloat(words[1], 32)
 		ts.Check(err)
-		shape = append(shape, n)
+		var shape []int
+		for _, w := range words[2:] {
+			n, err := strconv.Atoi(w)
+			ts.Check(err)
+			shape = append(shape, n)
+		}
+		t, err := tensor.Alloc(tensor.F32, shape...)
+		ts.Check(err)
+		for i := range tensor.Data[float32](t) {
+			tensor.Data[float32](t)[i] = float32(v) + float32(i)
+		}
+		arrays = append(arrays, dataset.Named{Name: words[0], Tensor: t})
 	}
-	t, err := tensor.Alloc(tensor.F32, shape...)
-	ts.Check(err)
-	for i := range tensor.Data[float32](t) {
-		tensor.Data[float32](t)[i] = float32(v) + float32(i)
-	}
-	ts.Check(dataset.WriteNPZ(ts.MkAbs(args[0]), []dataset.Named{{Name: args[1], Tensor: t}}))
+	ts.Check(dataset.WriteNPZ(ts.MkAbs(args[0]), arrays))
 }
 
 // headCmd is the script command `head OUT IN PERCENT`: the first part of a file.

@@ -38,7 +38,7 @@ var kinds = []struct {
 	open           func(*desc) (*store, error)
 }{
 	{"image-folder", nil, nil, openFolder},
-	{"image-list", []string{"labels", "label_column", "columns", "files", "tile"}, []string{"labels"}, openList},
+	{"image-list", []string{"labels", "label_column", "columns", "files", "tile"}, nil, openList},
 	{"cifar10", []string{"split", "files"}, nil, openCIFAR10},
 	{"cifar100", []string{"split", "files", "labels"}, nil, openCIFAR100},
 	{"idx", []string{"split", "files"}, nil, openIDX},

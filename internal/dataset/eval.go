@@ -2,7 +2,6 @@ package dataset
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 
@@ -17,9 +16,14 @@ type Accuracy struct {
 	N    int     `json:"n"`
 }
 
+// NoClasses says why a model is no classifier, so that labels say nothing about its results.
+type NoClasses struct{ Reason string }
+
+func (e *NoClasses) Error() string { return e.Reason }
+
 // Evaluate runs a classifier on all samples, batch at a time, and compares
 // its first output, one number for each class, with the labels. Of equal
-// outputs the one of the lowest class counts as larger.
+// outputs the one of the lowest class counts as larger. The error is a *NoClasses if the output is something else.
 func Evaluate(ctx context.Context, exec backends.Executable, s *Source, batch int) (Accuracy, error) {
 	if !s.Labelled() {
 		return Accuracy{}, fmt.Errorf("%s: no labels to compare with", s.set.desc.file)
@@ -33,11 +37,17 @@ func Evaluate(ctx context.Context, exec backends.Executable, s *Source, batch in
 		if err != nil {
 			return Accuracy{}, err
 		}
-		n := in[0].Shape()[0]
+		n := batch
+		if s.batch > 0 {
+			n = s.batch
+		}
+		n = min(n, s.Len()-at)
 		ranks, err := s.ranks(out, at, n)
 		if err != nil {
 			return Accuracy{}, err
 		}
+		ranks = ranks[:min(n, s.set.Len()-at)] // without records that only fill the batch
+		n = len(ranks)
 		for _, r := range ranks {
 			if r == 0 {
 				top1++
@@ -54,11 +64,17 @@ func Evaluate(ctx context.Context, exec backends.Executable, s *Source, batch in
 // ranks returns, for samples at to at+n, how many classes come before the label.
 func (s *Source) ranks(out []*tensor.Tensor, at, n int) ([]int, error) {
 	if len(out) == 0 || out[0].Elem() == tensor.String || out[0].Elem() == tensor.Bool {
-		return nil, errors.New("the model's first output holds no numbers to rank")
+		return nil, &NoClasses{"the model's first output holds no numbers to rank"}
 	}
 	shape := out[0].Shape()
-	if len(shape) == 0 || shape[0] != n || out[0].Len()/max(n, 1) < 2 {
-		return nil, fmt.Errorf("the model's first output has shape %v for %d samples; expected one number for each class", shape, n)
+	wide := 0 // dimensions that could be the classes
+	for _, d := range shape[min(1, len(shape)):] {
+		if d > 1 {
+			wide++
+		}
+	}
+	if wide != 1 || shape[0] != n {
+		return nil, &NoClasses{fmt.Sprintf("the model's first output has shape %v for %d samples, which is not one number for each class", shape, n)}
 	}
 	all := out[0].Float64s()
 	classes := len(all) / n

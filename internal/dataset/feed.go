@@ -38,6 +38,8 @@ func NewFeed(src *Source, size, classes int, seed uint64, a Augment) (*Feed, err
 	switch {
 	case !src.Labelled():
 		return nil, fmt.Errorf("%s: the training data has no labels", set.File())
+	case slices.ContainsFunc(src.inputs, func(b binding) bool { return b.whole }):
+		return nil, fmt.Errorf("%s: training needs a model whose inputs count the records in their first dimension", set.File())
 	case size < 1:
 		return nil, fmt.Errorf("a batch of %d samples", size)
 	case size > src.Len():

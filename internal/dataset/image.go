@@ -70,7 +70,7 @@ func isImage(name string) bool {
 }
 
 // openFolder opens a folder with one subfolder per class, both in byte order
-// of their names. Files that are no images by their extension are passed over.
+// of their names, or with images alone, which have no labels then. Files that are no images by their extension are passed over.
 func openFolder(d *desc) (*store, error) {
 	classes, err := os.ReadDir(d.base())
 	if err != nil {
@@ -100,7 +100,14 @@ func openFolder(d *desc) (*store, error) {
 		s.classes = append(s.classes, c.Name())
 	}
 	if len(s.classes) == 0 {
-		return nil, d.errorf("path", "%s holds no subfolders; image-folder wants one per class", d.base())
+		for _, e := range classes {
+			if isImage(e.Name()) && !e.IsDir() {
+				files = append(files, filepath.Join(d.base(), e.Name()))
+			}
+		}
+	}
+	if len(files) == 0 {
+		return nil, d.errorf("path", "%s holds no subfolders, of which image-folder wants one per class, and no .jpg, .jpeg or .png file", d.base())
 	}
 	s.imageFiles(files)
 	return s, nil
@@ -119,8 +126,23 @@ func (s *store) imageFiles(files []string) {
 }
 
 // openList opens images that a table lists with their labels, one file each or
-// as tiles of contact sheets.
+// as tiles of contact sheets, or images that the description lists, without labels.
 func openList(d *desc) (*store, error) {
+	if d.labels == "" {
+		switch {
+		case len(d.files) == 0:
+			return nil, d.errorf("kind", "kind image-list needs labels: a table of files and classes, or files: images without labels")
+		case d.tile != nil:
+			return nil, d.errorf("tile", "contact sheets need labels: the table says how many tiles there are")
+		}
+		files, err := d.dataFiles()
+		if err != nil {
+			return nil, err
+		}
+		s := &store{}
+		s.imageFiles(files)
+		return s, nil
+	}
 	t, err := d.readTable()
 	if err != nil {
 		return nil, err
@@ -129,9 +151,11 @@ func openList(d *desc) (*store, error) {
 		if len(d.files) > 0 {
 			return nil, d.errorf("files", "names contact sheets and needs tile: [width, height]")
 		}
-		labels, _, err := t.labels("index", "label")
-		if err != nil {
-			return nil, err
+		var labels []int
+		if len(t.header) > 1 || d.labelColumn != "" { // a table of files alone has none
+			if labels, _, err = t.labels("index", "label"); err != nil {
+				return nil, err
+			}
 		}
 		files, err := t.column("file")
 		if err != nil {

@@ -17,7 +17,7 @@ import (
 type Source struct {
 	set    *Set
 	inputs []binding
-	batch  int // the model's fixed batch size; 0: any
+	batch  int // how many records the model takes at a time; 0: any number
 }
 
 // binding says how a record becomes one input of the model.
@@ -26,6 +26,7 @@ type binding struct {
 	from  int // position among the record's tensors
 	elem  tensor.Elem
 	shape []int // without the batch dimension
+	whole bool  // a record is all of the input, which has no batch dimension in front
 	given []int // the record's own shape, which all records must have
 }
 
@@ -45,18 +46,18 @@ func (s *Set) For(g *ir.Graph) (*Source, error) {
 		return nil, err
 	}
 	if s.store.inputs == nil && len(first) != len(g.Inputs) {
-		return nil, fmt.Errorf("%s: kind %s gives %d input(s), the model has %d: %s", s.desc.file, s.desc.kind, len(first), len(g.Inputs), inputNames(g))
+		return nil, fmt.Errorf("%s: kind %s gives %d input(s), the model has %d: %s; kind: npz takes an array for each, by name", s.desc.file, s.desc.kind, len(first), len(g.Inputs), inputNames(g))
 	}
 	src := &Source{set: s}
 	var errs []error
 	for i, v := range g.Inputs {
 		if s.store.inputs != nil {
 			if i = slices.Index(s.store.inputs, v.Name); i < 0 {
-				errs = append(errs, fmt.Errorf("%s: no array for the model's input %q; there are %q", s.desc.file, v.Name, s.store.inputs))
+				errs = append(errs, fmt.Errorf("%s: no array for the model's input %q among %q: name it so in the files of path or files", s.desc.file, v.Name, s.store.inputs))
 				continue
 			}
 		}
-		b, fixed, err := bind(v, first[i].Shape())
+		b, batch, err := bind(v, first[i].Shape())
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", s.desc.file, err))
 			continue
@@ -66,14 +67,41 @@ func (s *Set) For(g *ir.Graph) (*Source, error) {
 			errs = append(errs, fmt.Errorf("%s: %w", s.Name(0), err))
 		}
 		if src.batch == 0 {
-			src.batch = fixed
+			src.batch = batch
+		} else if batch != 0 && batch != src.batch {
+			errs = append(errs, fmt.Errorf("%s: the model's input %s %v takes %d records at a time, others %d: the arrays' shapes say which dimension counts records", s.desc.file, v.Name, v.Type, batch, src.batch))
 		}
 		src.inputs = append(src.inputs, b)
 	}
-	if src.batch > 0 && s.Len()%src.batch != 0 {
-		errs = append(errs, fmt.Errorf("the model computes exactly %d records at a time, which does not divide %d", src.batch, s.Len()))
+	if src.batch == 0 && !anyBatch(g) {
+		src.batch = 1
 	}
 	return src, errors.Join(errs...)
+}
+
+// anyBatch reports whether a model whose inputs have a free first dimension computes as many
+// results as there are records: some have it in their inputs' types alone.
+func anyBatch(g *ir.Graph) bool {
+	const n = 13 // is no factor of other dimensions by chance
+	dims := map[string]int{}
+	for _, v := range g.Inputs {
+		if !v.Type.Unranked && v.Type.Rank() > 0 {
+			dims[v.Type.Dims[0].Sym] = n
+		}
+	}
+	many, err := ir.Bind(g, dims)
+	if err != nil {
+		return false
+	}
+	for _, v := range many.Outputs {
+		if v.Type.Unranked {
+			continue // known when it runs
+		}
+		if v.Type.Rank() == 0 || v.Type.Dims[0].Known() && v.Type.Dims[0].N%n != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func inputNames(g *ir.Graph) string {
@@ -87,38 +115,55 @@ func inputNames(g *ir.Graph) string {
 	return s
 }
 
-// bind fits a record's shape to an input: equal dimensions, or the same
-// numbers in the same order with dimensions of 1 added or removed, or
-// flattened. It also returns the input's fixed batch size, 0 when it is free.
+// fit returns in which shape a record's numbers are what dims say: equal dimensions, or the same
+// numbers in the same order with dimensions of 1 added or removed, or flattened.
+func fit(dims []ir.Dim, given []int) (shape []int, ok bool) {
+	if slices.EqualFunc(ir.Dims(given...), dims, ir.Dim.MayEqual) {
+		return given, true
+	}
+	shape, static := (ir.Type{Dims: dims}).Static()
+	if !static {
+		return nil, false
+	}
+	squeezed := func(s []int) []int {
+		return slices.DeleteFunc(slices.Clone(s), func(d int) bool { return d == 1 })
+	}
+	n, err1 := tensor.NumElems(given)
+	m, err2 := tensor.NumElems(shape)
+	flat := len(squeezed(shape)) <= 1 && n == m
+	return shape, err1 == nil && err2 == nil && (flat || slices.Equal(squeezed(shape), squeezed(given)))
+}
+
+// bind fits a record's shape to an input. It also returns how many records the input takes at a
+// time, 0 when it is any number.
 func bind(v *ir.Value, given []int) (b binding, batch int, err error) {
 	b = binding{name: v.Name, elem: v.Type.Elem, shape: given, given: given}
 	if v.Type.Unranked {
 		return b, 0, nil
 	}
-	if v.Type.Rank() == 0 {
-		return b, 0, fmt.Errorf("the model's input %s %v has no batch dimension", v.Name, v.Type)
-	}
-	if v.Type.Dims[0].Known() {
-		batch = v.Type.Dims[0].N
-		if batch == 0 {
-			return b, 0, fmt.Errorf("the model's input %s %v is empty", v.Name, v.Type)
+	var want []ir.Dim
+	if rank := v.Type.Rank(); rank > 0 {
+		want = v.Type.Dims[1:]
+		if v.Type.Dims[0].Known() {
+			if batch = v.Type.Dims[0].N; batch == 0 {
+				return b, 0, fmt.Errorf("the model's input %s %v is empty", v.Name, v.Type)
+			}
 		}
-	}
-	want := v.Type.Dims[1:]
-	if slices.EqualFunc(ir.Dims(given...), want, ir.Dim.MayEqual) {
-		return b, batch, nil
-	}
-	n, err := tensor.NumElems(given)
-	if err != nil {
-		return b, 0, err
-	}
-	if shape, static := (ir.Type{Dims: want}).Static(); static {
-		squeezed := func(s []int) []int {
-			return slices.DeleteFunc(slices.Clone(s), func(d int) bool { return d == 1 })
-		}
-		if slices.Equal(squeezed(shape), squeezed(given)) || len(shape) == 1 && shape[0] == n {
+		if shape, ok := fit(want, given); ok {
 			b.shape = shape
 			return b, batch, nil
+		}
+		if len(given) == rank && given[0] == 1 { // a record that is a batch of one
+			if shape, ok := fit(want, given[1:]); ok {
+				b.shape = shape
+				return b, batch, nil
+			}
+		}
+	}
+	if batch > 0 || v.Type.Rank() == 0 { // a state whose second dimension is the batch, a scalar
+		if shape, ok := fit(v.Type.Dims, given); ok {
+			b.shape, b.whole = shape, true
+			return b, 1, nil
 		}
 	}
 	hint := ""
@@ -133,7 +178,7 @@ func bind(v *ir.Value, given []int) (b binding, batch int, err error) {
 			hint = "; set color: gray in preprocess"
 		case want[0].N == 3 && given[0] == 1:
 			hint = "; set color: rgb in preprocess"
-		case want[0].N == given[0]:
+		case want[0].N == given[0] || want[2].N == given[2]:
 			hint = "; set resize and crop in preprocess"
 		}
 	}
@@ -218,21 +263,25 @@ func (s *Set) tensors(read func(int) (record, error), i int) ([]*tensor.Tensor, 
 	return r.tensors, nil
 }
 
-// Len returns the number of samples.
-func (s *Source) Len() int { return s.set.Len() }
+// Len returns the number of samples: of the records, and of the first ones again where the model
+// takes a fixed number at a time and that does not divide theirs.
+func (s *Source) Len() int {
+	n := max(s.batch, 1)
+	return (s.set.Len() + n - 1) / n * n
+}
 
 // Labelled reports whether the samples have labels.
 func (s *Source) Labelled() bool { return s.set.Labelled() }
 
 // Label returns the class of sample i, as Set.Label does.
-func (s *Source) Label(i int) int { return s.set.Label(i) }
+func (s *Source) Label(i int) int { return s.set.Label(i % s.set.Len()) }
 
 // Set returns the records that s gives.
 func (s *Source) Set() *Set { return s.set }
 
 // Batches yields the samples in order, size at a time (fewer in the last
-// batch), as the model's inputs in its order; a model with a fixed batch size
-// gets that many whatever size says. One batch is in memory at a time; its
+// batch), as the model's inputs in its order; a model that takes a fixed number
+// gets that many whatever size says, the first records again at the end. One batch is in memory at a time; its
 // records are decoded in parallel, and the first one that fails ends the iteration.
 func (s *Source) Batches(size int) iter.Seq2[[]*tensor.Tensor, error] {
 	return func(yield func([]*tensor.Tensor, error) bool) {
@@ -284,7 +333,9 @@ func (s *Source) load(read func(int) (record, error), lo, hi int) ([]*tensor.Ten
 			parts[i] = samples[i][k]
 		}
 		var err error
-		if out[k], err = stack(parts); err != nil {
+		if s.inputs[k].whole {
+			out[k] = parts[0] // the only one
+		} else if out[k], err = stack(parts); err != nil {
 			return nil, err
 		}
 	}
@@ -293,6 +344,7 @@ func (s *Source) load(read func(int) (record, error), lo, hi int) ([]*tensor.Ten
 
 // sample returns sample i, one tensor for each input, without batch dimension.
 func (s *Source) sample(read func(int) (record, error), i int) ([]*tensor.Tensor, error) {
+	i %= s.set.Len()
 	given, err := s.set.tensors(read, i)
 	if err != nil {
 		return nil, err
