@@ -20,6 +20,9 @@ type Moments struct {
 // momentsKey begins the metadata keys of moments.
 const momentsKey = "thriftc.moments/"
 
+// WidenedFrom is the metadata key under which widen leaves the element type that a model had, for narrow.
+const WidenedFrom = "thriftc.widened"
+
 // SetMoments records the moments of v.
 func SetMoments(r *ir.Rewriter, v *ir.Value, m Moments) {
 	b, err := json.Marshal(m)

@@ -15,8 +15,10 @@ import (
 	"github.com/thriftc/thriftc/passes/foldbn"
 	"github.com/thriftc/thriftc/passes/lowerint"
 	"github.com/thriftc/thriftc/passes/muxify"
+	"github.com/thriftc/thriftc/passes/narrow"
 	"github.com/thriftc/thriftc/passes/quantize"
 	"github.com/thriftc/thriftc/passes/unfoldbn"
+	"github.com/thriftc/thriftc/passes/widen"
 )
 
 // Table lists the passes. A new pass is one line in Passes, and one in Order
@@ -25,6 +27,7 @@ var Table = &passes.Table{
 	Passes: []passes.Info{
 		fold.Info,
 		dce.Info,
+		widen.Info,
 		deadchannels.Info,
 		canonicalize.Info,
 		bnstats.Info,
@@ -33,12 +36,17 @@ var Table = &passes.Table{
 		quantize.Info,
 		unfoldbn.Info,
 		bitlength.Info,
+		narrow.Info,
 		lowerint.Info,
 		muxify.Info,
 	},
 
 	Order: []passes.Order{
 		{Before: "fold", After: "canonicalize", Reason: "paddings and limits that are computed from constants must be constants to be recognised"},
+		{Before: "fold", After: "widen", Reason: "what a cast keeps small in the file would be folded"},
+		{Before: "widen", After: "canonicalize", Reason: "some forms have rules for f32 only"},
+		{Before: "widen", After: "quantize", Reason: "layers of f32 are quantised"},
+		{Before: "widen", After: "bitlength", Reason: "layers of f32 are quantised"},
 		{Before: "canonicalize", After: "foldbn", Reason: "a Sub of a constant can be folded once it is an Add"},
 		{Before: "fold", After: "foldbn", Reason: "statistics and weights that are computed from constants must be constants to be folded"},
 		{Before: "bn-stats", After: "foldbn", Reason: "folding leaves no batch norm to take statistics from"},
@@ -49,6 +57,9 @@ var Table = &passes.Table{
 		{Before: "foldbn", After: "bitlength", Reason: "integers cannot be rescaled; bitlength folds the batch norms that it trained with itself"},
 		{Before: "equalize", After: "bitlength", Reason: "integers cannot be rescaled"},
 		{Before: "equalize", After: "quantize", Reason: "integers cannot be rescaled"},
+		{Before: "widen", After: "narrow", Reason: "narrow puts back what widen has changed"},
+		{Before: "quantize", After: "narrow", Reason: "layers of f32 are quantised"},
+		{Before: "bitlength", After: "narrow", Reason: "layers of f32 are quantised"},
 		{Before: "quantize", After: "lowerint", Reason: "integers come from what quantisers round to"},
 		{Before: "foldbn", After: "dead-channels", Reason: "a channel is seen to be zero once its batch norm is in the bias"},
 		{Before: "dead-channels", After: "quantize", Reason: "channels are removed from float weights"},
@@ -61,8 +72,8 @@ var Table = &passes.Table{
 		{Name: "clean", Doc: "What every compression begins with: constants, no-ops, one form for everything, batch normalisation.",
 			Steps: "fold,dce,canonicalize,dce,foldbn,dce"},
 		{Name: "ptq", Doc: "Post-training quantisation, with or without calibration data.",
-			Steps: "fold,dce,canonicalize,dce,bn-stats,foldbn,dce,quantize"},
+			Steps: "fold,dce,widen,canonicalize,dce,bn-stats,foldbn,dce,quantize,narrow"},
 		{Name: "bits", Doc: "Bit lengths learned on training data; give a target or a max-drop.",
-			Steps: "fold,dce,canonicalize,dce,bitlength"},
+			Steps: "fold,dce,widen,canonicalize,dce,bitlength,narrow"},
 	},
 }

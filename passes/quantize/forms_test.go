@@ -2,6 +2,7 @@ package quantize
 
 import (
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/thriftc/thriftc/ir/tensor"
 	"github.com/thriftc/thriftc/passes"
 	"github.com/thriftc/thriftc/passes/canonicalize"
+	"github.com/thriftc/thriftc/passes/widen"
 )
 
 // forms are layers and what surrounds them in the less usual forms that ONNX has for them. Constants named w…
@@ -205,6 +207,46 @@ func TestForms(t *testing.T) {
 	}
 }
 
+// TestHalf quantises a model that computes in f16 or bf16, once it is widened.
+func TestHalf(t *testing.T) {
+	for _, elem := range []tensor.Elem{tensor.F16, tensor.BF16} {
+		g := irtest.Parse(t, strings.ReplaceAll(strings.ReplaceAll(`graph {
+  input %x: f32[1,3,8,8]
+  const %w1: HALF[8,3,3,3] = splat 0
+  const %w2: HALF[5,8] = splat 0
+  const %wb: HALF[5] = splat 0
+  %h = Cast(%x) {to=TYPE}
+  %a = Conv(%h, %w1)
+  %r = Relu(%a)
+  %p = GlobalAveragePool(%r)
+  %f = Flatten(%p)
+  %y = Gemm(%f, %w2, %wb) {transB=1, alpha=2.0}
+  output %y
+}`, "HALF", elem.String()), "TYPE", strconv.Itoa(elem.ONNXType())), ops.Table())
+		fill(g)
+		q := g.Clone()
+		steps, err := (&passes.Table{Passes: []passes.Info{widen.Info, canonicalize.Info, Info}}).Parse("widen,canonicalize,quantize{recon}")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := passes.Run(calibrated(1), q, steps, passes.RunOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := worst(t, g, q); got < 30 {
+			t.Errorf("%v: outputs within %.1f dB, want at least 30", elem, got)
+		}
+		weights := 0
+		for _, v := range q.Consts {
+			if v.Type.Elem == tensor.I8 {
+				weights += v.Data.Len()
+			}
+		}
+		if weights != 8*3*3*3+5*8 {
+			t.Errorf("%v: %d numbers are stored in 8 bits, expected both weights", elem, weights)
+		}
+	}
+}
+
 // fill gives the constants named w… random numbers.
 func fill(g *ir.Graph) {
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -217,7 +259,7 @@ func fill(g *ir.Graph) {
 		for i := range x {
 			x[i] = float32(rng.NormFloat64() / 4)
 		}
-		r.SetData(v, tensor.Of(x, v.Data.Shape()...))
+		r.SetData(v, tensor.FromFloat32s(v.Type.Elem, x, v.Data.Shape()...))
 	}
 }
 

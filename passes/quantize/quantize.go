@@ -92,6 +92,9 @@ func (o *Quantize) Run(c *passes.Context, g *ir.Graph) error {
 	if err != nil {
 		return err
 	}
+	if len(units) == 0 && len(skipped) > 0 {
+		c.Log.Warn("no layer is quantised", "layer", skipped[0].Node, "reason", skipped[0].Reason)
+	}
 	p := place(units)
 	o.widenInputs(g, p)
 	means, err := o.ranges(c, g, p, units)
