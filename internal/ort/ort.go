@@ -33,7 +33,8 @@ const (
 	All Optimise = "all" // ONNX Runtime's default: quantised operators are fused
 	// Precise is All with the session entry session.x64quantprecision = 1. Without it the
 	// kernels for u8 activations and s8 weights saturate on x64 processors that lack VNNI: the
-	// results are right on every processor. The model is loaded and run once by default too.
+	// results are right on every processor. Nor are activations rounded beside int4 blocks of weights
+	// (session.qdq_matmulnbits_accuracy_level = 0). The model is loaded and run once by default too.
 	Precise Optimise = "precise"
 )
 

@@ -22,7 +22,8 @@ async function main(model, dir, level) {
     await plain.release();
     // Without VNNI the kernels for u8 activations and s8 weights add two products
     // in 16 bits, which saturates; with this entry the weights become u8.
-    options.extra = { session: { x64quantprecision: '1' } };
+    // MatMul with int4 blocks of weights would also round the activations to 8 bits.
+    options.extra = { session: { x64quantprecision: '1', qdq_matmulnbits_accuracy_level: '0' } };
   }
   const session = await ort.InferenceSession.create(model, options);
   const out = new Writer(dir);
