@@ -5,7 +5,7 @@ SHELL       := bash
 GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test check golden generate schemas conformance cases mutants random-graphs fuzz arm64 bench bench-ptq bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort module clean
+.PHONY: build test check golden generate schemas conformance differential cases mutants random-graphs fuzz arm64 bench bench-ptq bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort module clean
 
 build: ## build the one static binary, bin/thriftc
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/thriftc ./cmd/thriftc
@@ -61,6 +61,11 @@ ort: ## install ONNX Runtime, which the tests hold our files against
 
 conformance: ## the official ONNX suites and real models, a table for each; needs their files beside the checkout
 	$(GO) test -count=1 -v ./ir/onnxio/conformance | grep -v -e '--- PASS' -e '=== ' ; exit $${PIPESTATUS[0]}
+
+DIFF_NODES ?= 200
+DIFF_OPS   ?= *
+differential: ort ## random nodes of 167 operators over attributes, shapes, types and opsets against ONNX Runtime, which the official suite is not made by; DIFF_NODES= of each operator, DIFF_OPS= pattern, SEED= the first
+	$(GO) test -count=1 -timeout 6h -run 'TestDifferential$$' -v ./ir/onnxio/conformance -diff-nodes $(DIFF_NODES) -diff-ops '$(DIFF_OPS)' -diff-seed $(SEED)
 
 cases: ort ## models written by other tools and small ones that once failed, as a user runs them; needs their files beside the checkout
 	$(GO) test -count=1 -run 'TestCases$$|TestPeers$$|TestEmbeddingReport$$' ./cmd/thriftc -cases

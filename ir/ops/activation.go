@@ -53,20 +53,33 @@ var _ = elementwise(ir.Op{
 	})
 })
 
-var _ = elementwise(ir.Op{
-	Name: "Shrink", Since: 9, Doc: "x + bias where x < −λ, x − bias where x > λ, else 0.",
+var _ = define(ir.Op{
+	Name: "Shrink", Since: 9, Doc: "x + bias where x < −λ, x − bias where x > λ, else 0; integers are cut toward zero.",
+	In: "input", Out: "output", Elementwise: true, Grad: gradSlope(slopes["Shrink"]),
 	Attrs: []ir.AttrSpec{floatAttr("bias", 0, "what is taken from the magnitude"), floatAttr("lambd", 0.5, "λ, the threshold")},
-}, func(n *ir.Node) scalar {
-	l, b := float64(n.Float("lambd")), float64(n.Float("bias"))
-	return wide(func(x float64) float64 { // of f32, the sum in float64 is good for one rounding
-		switch {
-		case x < -l:
-			return x + b
-		case x > l:
-			return x - b
+	Infer: func(n *ir.Node) ([]ir.Type, error) {
+		if err := wantNumbers(n, 0); err != nil {
+			return nil, err
 		}
-		return 0
-	})
+		return sameType(n)
+	},
+	Cost: perElement,
+	Eval: func(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
+		l, b := float64(n.Float("lambd")), float64(n.Float("bias"))
+		shrink := func(x float64) float64 { // of f32, the sum in float64 is good for one rounding
+			switch {
+			case x < -l:
+				return x + b
+			case x > l:
+				return x - b
+			}
+			return 0
+		}
+		if in[0].Elem().IsInt() {
+			return one(mapInt(in[0], func(x int64) int64 { return int64(shrink(float64(x))) }), nil)
+		}
+		return one(mapFloat(in[0], narrow(shrink), shrink))
+	},
 })
 
 var _ = elementwise(ir.Op{

@@ -79,6 +79,14 @@ func logSumExp[T float32 | float64](exp, log func(T) T) func([]T) T {
 
 func mean[T float32 | float64](x []T) T { return f32.Sum(x) / T(len(x)) }
 
+// whole cuts a logarithm toward zero; of no positive number it is 0.
+func whole(x float64) int64 {
+	if math.IsInf(x, 0) || math.IsNaN(x) {
+		return 0
+	}
+	return int64(x)
+}
+
 func truncSqrt(x int64) int64 { return int64(math.Sqrt(float64(x))) }
 
 var _ = defineReduce("ReduceSum", 13, "the sum", reduction{f32.Sum[float32], f32.Sum[float64], sumInts})
@@ -93,13 +101,19 @@ var _ = defineReduce("ReduceL2", 18, "the square root of the sum of squares", re
 	func(x []float64) float64 { return math.Sqrt(sumOf(square[float64])(x)) },
 	func(x []int64) int64 { return truncSqrt(sumOfInts(square[int64])(x)) },
 })
-var _ = defineReduce("ReduceLogSum", 18, "the natural logarithm of the sum", reduction{
+var _ = defineReduce("ReduceLogSum", 18, "the natural logarithm of the sum, for integers cut toward zero", reduction{
 	func(x []float32) float32 { return f32.Log(f32.Sum(x)) },
 	func(x []float64) float64 { return f32.Log64(f32.Sum(x)) },
-	nil,
+	func(x []int64) int64 { return whole(f32.Log64(float64(sumInts(x)))) },
 })
-var _ = defineReduce("ReduceLogSumExp", 18, "the natural logarithm of the sum of exponentials, relative to the greatest element",
-	reduction{logSumExp(f32.Exp, f32.Log), logSumExp(f32.Exp64, f32.Log64), nil})
+var _ = defineReduce("ReduceLogSumExp", 18, "the natural logarithm of the sum of exponentials, relative to the greatest element, for integers cut toward zero",
+	reduction{logSumExp(f32.Exp, f32.Log), logSumExp(f32.Exp64, f32.Log64), func(x []int64) int64 {
+		y := make([]float64, len(x))
+		for i, v := range x {
+			y[i] = float64(v)
+		}
+		return whole(logSumExp(f32.Exp64, f32.Log64)(y))
+	}})
 var _ = defineReduce("ReduceMax", 18, "the greatest element, NaN if there is one; of none the least value of the type", reduction{})
 var _ = defineReduce("ReduceMin", 18, "the least element, NaN if there is one; of none the greatest value of the type", reduction{})
 
