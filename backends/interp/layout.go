@@ -58,6 +58,11 @@ func (p *plan) arrange(g *ir.Graph, x *executable, list []unit) error {
 		a.hold(v, planar, foreign)
 	}
 	for _, u := range list {
+		for _, v := range u.in {
+			if v != nil && a.lying[v] == nil && a.picked[v] == nil {
+				return fmt.Errorf("%s %s: nothing computes %q before; this is an error of thriftc", u.node.Op.Name, u.node.Label(), v.Name)
+			}
+		}
 		a.place(u)
 	}
 	for _, v := range g.Outputs {

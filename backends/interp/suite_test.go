@@ -169,6 +169,16 @@ var suite = []struct{ name, graph string }{
 		%a = ConvTranspose(%x, %w0) {strides=[2,2], pads=[1,1,1,1]}
 		%b = Relu(%a)
 		output %b`},
+	// What would be fused into the first normalisation needs its other results.
+	{"statistics of a sibling", `
+		input %x: f32[N,16,5,5]
+		input %w1: f32[16]
+		input %w2: f32[16]
+		%a, %mean, %var = thriftc.BatchNormTrain(%x, %w1, %w2)
+		%b = BatchNormalization(%x, %w1, %w2, %mean, %var)
+		%c = Relu(%a)
+		%d = Add(%c, %b)
+		output %d`},
 	{"products of matrices", `
 		input %x: f32[N,7,12]
 		input %w0: f32[12,20]

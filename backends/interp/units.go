@@ -130,7 +130,7 @@ func inOrder(list []unit) []unit {
 			}
 		}
 	}
-	return out
+	return append(out, waiting...) // which arrange refuses
 }
 
 // choose returns the unit that starts with n and its last node. It adds the
@@ -173,7 +173,7 @@ func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node
 			break
 		}
 		s, ok := stageOf(x.set, m, v)
-		if !ok || src.flat && !s.flat {
+		if !ok || src.flat && !s.flat || s.other != nil && needs(s.other, src.more) {
 			break
 		}
 		stages = append(stages, s)
@@ -182,6 +182,23 @@ func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node
 		last = m
 	}
 	return src.unit(n, fused, last.Out, stages), last
+}
+
+// needs reports whether v is computed from any of some values.
+func needs(v *ir.Value, from []*ir.Value) bool {
+	if len(from) == 0 {
+		return false
+	}
+	seen := map[*ir.Node]bool{}
+	var walk func(v *ir.Value) bool
+	walk = func(v *ir.Value) bool {
+		if v == nil || v.Def == nil || seen[v.Def] {
+			return v != nil && slices.Contains(from, v)
+		}
+		seen[v.Def] = true
+		return slices.Contains(from, v) || slices.ContainsFunc(v.Def.In, walk) || slices.ContainsFunc(v.Def.Captures(), walk)
+	}
+	return walk(v)
 }
 
 // unit makes a unit of a source and the stages that follow it.

@@ -14,8 +14,8 @@ import (
 // RandomLayouts draws a graph as Random does, of about size nodes, for engines that lay values
 // out as their users want them. Its values have few different shapes and several users each,
 // which pad them differently, join them in different orders, take parts of them, add them to
-// what they compute, or need them in row-major order. With integers, some are
-// quantised and computed on by the operators on integers.
+// what they compute, or need them in row-major order. With integers, some are quantised and
+// computed on by the operators on integers; without, some graphs have nodes of training steps.
 func RandomLayouts(t testing.TB, ops *ir.Registry, seed uint64, size int, integers bool) *ir.Graph {
 	t.Helper()
 	g := ir.NewGraph(fmt.Sprintf("layouts%d", seed), ops)
@@ -29,6 +29,7 @@ func RandomLayouts(t testing.TB, ops *ir.Registry, seed uint64, size int, intege
 		batch = ir.Symbol("N")
 	}
 	h, w := d.one(1, 4, 5, 6, 7, 8, 12, 16), d.one(1, 5, 7, 8, 9, 12, 16, 17)
+	steps := !integers && d.rng.IntN(4) == 0
 	for i := range 1 + d.rng.IntN(2) {
 		d.values = append(d.values, d.r.Input([]string{"x", "y"}[i], ir.TensorType(tensor.F32, batch, ir.Fixed(d.one(d.channels...)), ir.Fixed(h), ir.Fixed(w))))
 	}
@@ -49,7 +50,11 @@ func RandomLayouts(t testing.TB, ops *ir.Registry, seed uint64, size int, intege
 			layoutConv(d, "Conv", x)
 			continue
 		}
-		if rc := layoutRecipes[d.rng.IntN(len(layoutRecipes))]; ops.Lookup(rc.op) != nil {
+		recipes := layoutRecipes
+		if steps && d.rng.IntN(2) == 0 {
+			recipes = gradientRecipes
+		}
+		if rc := recipes[d.rng.IntN(len(recipes))]; ops.Lookup(rc.op) != nil {
 			rc.draw(d, rc.op, x)
 		}
 	}
@@ -186,7 +191,7 @@ var layoutRecipes = []recipe{
 			d.tail(d.add("Gemm", ir.MakeAttrs("transB", 1), v, d.scaled(c*h*w, m, c*h*w), d.weight("b", m)))
 		}
 	})},
-	{"Softmax", func(d *drawer, op string, x *ir.Value) { d.add(op, ir.MakeAttrs("axis", d.one(1, -1)), x) }},
+	{"Softmax", onPlanes(func(d *drawer, op string, x *ir.Value, c, h, w int) { d.add(op, ir.MakeAttrs("axis", d.one(1, -1)), x) })},
 	{"ReduceMean", onPlanes(func(d *drawer, op string, x *ir.Value, c, h, w int) { d.add(op, nil, x, d.r.Ints("axes", 1)) })},
 	{"thriftc.BitQuant", onPlanes(func(d *drawer, op string, x *ir.Value, c, h, w int) {
 		d.tail(d.add(op, nil, x, d.r.Float("bits", 4.5), d.r.Float("low", -3), d.r.Float("high", 3)))
