@@ -121,7 +121,7 @@ func TestReduce(t *testing.T) {
 		{"ReduceLogSumExp", nil, ts{f32s([]float32{1000}, 1)}, ts{f32s([]float32{1000}, 1)}},
 		{"ReduceLogSum", nil, ts{ints(15, 5)}, ts{ints(2)}},
 		{"ReduceLogSumExp", nil, ts{ints(3, 3)}, ts{ints(3)}},
-		{"Shrink", ir.MakeAttrs("bias", 1.5, "lambd", 2), ts{ints(-7, -2, 2, 3)}, ts{ints(-5, 0, 0, 1)}},
+		{"Shrink", ir.MakeAttrs("bias", 1.5, "lambd", 2.0), ts{ints(-7, -2, 2, 3)}, ts{ints(-5, 0, 0, 1)}},
 		{"ReduceSum", nil, ts{x, ints(2)}, nil},
 		{"ArgMax", ir.MakeAttrs("axis", 1), ts{f32s([]float32{1, 3, 3}, 1, 3)}, ts{tensor.Of([]int64{1}, 1, 1)}},
 		{"ArgMax", ir.MakeAttrs("axis", 1, "select_last_index", 1), ts{f32s([]float32{1, 3, 3}, 1, 3)}, ts{tensor.Of([]int64{2}, 1, 1)}},
