@@ -33,28 +33,19 @@ func (l *Layer) Bias() *ir.Value {
 // LayerOf describes n as a layer, or returns nil, with a reason if n is of a
 // kind that often is one.
 func LayerOf(n *ir.Node) (*Layer, string) {
-	l := &Layer{Node: n, W: 1}
-	switch n.Op.Name {
-	case "Conv":
-		l.BiasNode, l.BiasAt = n, 2
-	case "ConvTranspose":
-		l.Axis, l.BiasNode, l.BiasAt = 1, n, 2
-	case "Gemm":
-		l.Axis = 1 - n.Int("transB")
-		if n.Float("alpha") == 1 && n.Float("beta") == 1 {
-			l.BiasNode, l.BiasAt = n, 2
-		}
-	case "MatMul":
-		switch a, b := n.In[0], n.In[1]; {
-		case a.HasData() && !b.HasData():
-			l.X, l.W, l.Axis = 1, 0, a.Type.Rank()-2
-		case b.HasData():
-			l.Axis = b.Type.Rank() - 1
-		default:
-			l.W = -1
-		}
-	default:
+	op := n.Op.Layer
+	if op == nil || op.Channels == nil {
 		return nil, ""
+	}
+	l := &Layer{Node: n, W: n.Op.Input(ir.Weight)}
+	if op.Commutes && !n.In[l.W].HasData() {
+		if l.X, l.W = l.W, l.X; !n.In[l.W].HasData() {
+			l.X, l.W = 0, -1
+		}
+	}
+	plain := n.Op.Attr("alpha") == nil || n.Float("alpha") == 1 && n.Float("beta") == 1
+	if b := n.Op.Input(ir.Bias); b >= 0 && plain {
+		l.BiasNode, l.BiasAt = n, b
 	}
 	x := n.In[l.X]
 	if x.Type.Elem != tensor.F32 {
@@ -64,14 +55,14 @@ func LayerOf(n *ir.Node) (*Layer, string) {
 		return l, ""
 	}
 	w := n.In[l.W]
-	if !w.HasData() || x.HasData() || l.Axis < 0 || w.Data.Len() == 0 {
+	if l.Axis, _ = op.Channels(n, l.W); !w.HasData() || x.HasData() || l.Axis < 0 || w.Data.Len() == 0 {
 		return nil, "its weights are not constant"
 	}
 	l.Rows = w.Data.Shape()[l.Axis]
-	if n.Op.Name == "ConvTranspose" {
+	if l.Axis == 1 && n.HasAttr("group") {
 		l.Rows *= n.Int("group")
 	}
-	if n.Op.Name == "MatMul" && l.W == 1 {
+	if n.Op.Input(ir.Bias) < 0 && l.X == 0 {
 		l.BiasNode, l.BiasAt = biasAfter(n, l.Rows)
 	}
 	if b := l.Bias(); b != nil && !isRow(b, l.Rows) {
@@ -139,25 +130,10 @@ func padsMaxPools(n *ir.Node) bool {
 	return true
 }
 
-// combines lists the operators other than layers that integer inference
-// computes on integers: their inputs are quantised when their output is.
-var combines = []string{"AveragePool", "GlobalAveragePool", "Mean", "ReduceMean", "ReduceSum", "Resize", "Sum"}
-
-// binary lists the operators that are like combines when both operands are
-// activations, and like epilogues when one is constant.
-var binary = []string{"Add", "Div", "Max", "Min", "Mul", "Sub"}
-
-// epilogues lists the operators of one activation that are computed together
-// with what makes their input, before that is quantised.
-var epilogues = []string{
-	"BatchNormalization", "Celu", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu",
-	"Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu",
-}
-
 // IsEpilogue reports whether n computes something from one activation that
 // is computed together with what makes that, before it is quantised.
 func IsEpilogue(n *ir.Node) bool {
-	return slices.Contains(epilogues, n.Op.Name) || slices.Contains(binary, n.Op.Name) && len(activations(n)) == 1
+	return n.Op.Epilogue && (!n.Op.Combines || len(activations(n)) == 1)
 }
 
 // Operands returns the values that must be on grids so that integer inference
@@ -177,7 +153,7 @@ func Operands(v *ir.Value) []*ir.Value {
 			for _, u := range acts {
 				walk(u)
 			}
-		case slices.Contains(combines, n.Op.Name), slices.Contains(binary, n.Op.Name):
+		case n.Op.Combines:
 			out = append(out, acts...)
 		}
 	}

@@ -143,8 +143,7 @@ func (l *lowering) weight(n *ir.Node) {
 // readers of qonnx do not know.
 func (l *lowering) refuseIntegers(g *ir.Graph) {
 	for _, n := range g.Nodes {
-		switch n.Op.Name {
-		case "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger":
+		if n.Op.Bits != nil && n.Op.Domain() == "" || n.Op.Name == "ConvInteger" || n.Op.Name == "MatMulInteger" {
 			l.problem(n, "qonnx has no %s: only pairs of QuantizeLinear and DequantizeLinear with constant scales, and a Clip between them to the range of a bit width, have a form there", n.Op.Name)
 		}
 	}

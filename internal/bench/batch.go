@@ -84,8 +84,8 @@ func rebatch(g *ir.Graph, from, to int) (*ir.Graph, error) {
 	}
 	r := ir.NewRewriter(g)
 	for _, n := range g.Nodes {
-		at, ok := map[string]int{"Reshape": 1, "Expand": 1, "Resize": 3}[n.Op.Name]
-		if !ok {
+		at := n.Op.Input(ir.Shape)
+		if at < 0 {
 			continue
 		}
 		shape := n.ConstIn(at)
@@ -119,13 +119,11 @@ func Randomise(g *ir.Graph, seed uint64) (*ir.Graph, error) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	done := map[*ir.Value]*ir.Value{}
 	for _, n := range slices.Clone(g.Nodes) {
-		first, ok := map[string]int{"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "BatchNormalization": 1}[n.Op.Name]
-		if !ok {
+		if (n.Op.Layer == nil || n.Op.Layer.Channels == nil) && n.Op.Name != "BatchNormalization" {
 			continue
 		}
-		for i := first; i < len(n.In); i++ {
-			v := n.In[i]
-			if v == nil || v.Type.Elem != tensor.F32 || !v.HasData() && (v.Def == nil || v.Def.Op.Name != "ConstantOfShape") {
+		for i, v := range n.In {
+			if i == 0 || v == nil || v.Type.Elem != tensor.F32 || !v.HasData() && (v.Def == nil || v.Def.Op.Name != "ConstantOfShape") {
 				continue
 			}
 			shape, ok := v.Type.Static()

@@ -98,16 +98,13 @@ func fill(x []float32, v float32) {
 
 // fanIn returns how many numbers a weight adds up for one result.
 func fanIn(u ir.Use, t *tensor.Tensor) int {
-	s := t.Shape()
-	switch u.Node.Op.Name {
-	case "Conv":
-		return max(t.Len()/s[0], 1)
-	case "ConvTranspose":
-		return max(t.Len()/s[1], 1)
-	case "Gemm":
-		if u.Index == 1 && u.Node.Int("transB") != 0 || u.Index == 0 && u.Node.Int("transA") == 0 {
-			return max(s[1], 1)
+	n, s := u.Node, t.Shape()
+	if l := n.Op.Layer; l != nil && l.Channels != nil && u.Index == 1 {
+		if out, _ := l.Channels(n, 1); out < len(s) {
+			return max(t.Len()/max(s[out], 1), 1)
 		}
+	}
+	if u.Index == 0 && n.Op.Name == "Gemm" && n.Int("transA") != 0 {
 		return max(s[0], 1)
 	}
 	if u.Index == 0 {

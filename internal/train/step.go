@@ -232,7 +232,7 @@ func logitsOf(r *ir.Rewriter) (*ir.Value, error) {
 		return nil, errors.New("the model has no output")
 	}
 	v := g.Outputs[0]
-	if d := v.Def; d != nil && (d.Op.Name == "Softmax" || d.Op.Name == "LogSoftmax") {
+	if d := v.Def; d != nil && d.Op.Probabilities {
 		v = d.In[0]
 	}
 	shape, ok := v.Type.Static()

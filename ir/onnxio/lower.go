@@ -93,7 +93,7 @@ func ours(o *ir.Op) bool { return o.Domain() == "thriftc" }
 // widens reports whether an operator means the same on integers of a wider type
 // with the same values: it moves elements, or reads them as numbers.
 func widens(o *ir.Op) bool {
-	return o.Elements >= ir.Moved || o.Name == "DequantizeLinear" || o.Name == "thriftc.QConv" || o.Name == "thriftc.QGemm"
+	return o.Elements >= ir.Moved || o.Name == "DequantizeLinear" || o.Layer != nil && ours(o)
 }
 
 // widen puts constants of types that ONNX lacks, such as i5, or that the opset

@@ -179,19 +179,19 @@ func inferContents(n *ir.Node, f func(x, y int) (int, bool)) {
 }
 
 var (
-	_ = binary(ir.Op{Name: "Add", Epilogue: true, Combines: true, Since: 7, Doc: "A + B, with broadcasting. Integers wrap.", Grad: gradAdd}, arithmetic{
+	_ = binary(ir.Op{Name: "Add", Same: neutral(0, true), Epilogue: true, Combines: true, Since: 7, Doc: "A + B, with broadcasting. Integers wrap.", Grad: gradAdd}, arithmetic{
 		f32: func(x, y float32) float32 { return x + y },
 		f64: func(x, y float64) float64 { return x + y },
 		i64: func(x, y int64) int64 { return x + y },
 		dim: func(x, y int) (int, bool) { return x + y, x+y >= 0 },
 	})
-	_ = binary(ir.Op{Name: "Sub", Epilogue: true, Combines: true, Since: 7, Grad: gradSub, Doc: "A − B, with broadcasting. Integers wrap."}, arithmetic{
+	_ = binary(ir.Op{Name: "Sub", Same: neutral(0, false), Epilogue: true, Combines: true, Since: 7, Grad: gradSub, Doc: "A − B, with broadcasting. Integers wrap."}, arithmetic{
 		f32: func(x, y float32) float32 { return x - y },
 		f64: func(x, y float64) float64 { return x - y },
 		i64: func(x, y int64) int64 { return x - y },
 		dim: func(x, y int) (int, bool) { return x - y, x >= y },
 	})
-	_ = binary(ir.Op{Name: "Mul", Epilogue: true, Combines: true, Since: 7, Doc: "A·B, with broadcasting. Integers wrap.", Grad: gradMul}, arithmetic{
+	_ = binary(ir.Op{Name: "Mul", Same: neutral(1, true), Epilogue: true, Combines: true, Since: 7, Doc: "A·B, with broadcasting. Integers wrap.", Grad: gradMul}, arithmetic{
 		f32: func(x, y float32) float32 { return float32(x * y) },
 		f64: func(x, y float64) float64 { return float64(x * y) },
 		i64: func(x, y int64) int64 { return x * y },
@@ -200,7 +200,7 @@ var (
 			return int(lo), hi == 0 && lo <= math.MaxInt
 		},
 	})
-	_ = binary(ir.Op{Name: "Div", Epilogue: true, Combines: true, Since: 7, Grad: gradDiv, Doc: "A/B, with broadcasting. Integer quotients are cut toward zero; dividing an integer by zero is an error."}, arithmetic{
+	_ = binary(ir.Op{Name: "Div", Same: neutral(1, false), Epilogue: true, Combines: true, Since: 7, Grad: gradDiv, Doc: "A/B, with broadcasting. Integer quotients are cut toward zero; dividing an integer by zero is an error."}, arithmetic{
 		f32: func(x, y float32) float32 { return x / y },
 		f64: func(x, y float64) float64 { return x / y },
 		i64: func(x, y int64) int64 { return x / y },
@@ -439,13 +439,13 @@ func variadic(o ir.Op, op arithmetic, finish func(x *tensor.Tensor, count int) (
 }
 
 var (
-	_ = variadic(ir.Op{Name: "Max", Epilogue: true, Combines: true, Since: 8, Grad: gradMax, Out: "max", Doc: "The greatest of the inputs, element by element, with broadcasting; NaN if one is, and +0 rather than −0."}, arithmetic{
+	_ = variadic(ir.Op{Name: "Max", Same: alone, Epilogue: true, Combines: true, Since: 8, Grad: gradMax, Out: "max", Doc: "The greatest of the inputs, element by element, with broadcasting; NaN if one is, and +0 rather than −0."}, arithmetic{
 		f32: func(x, y float32) float32 { return max(x, y) },
 		f64: func(x, y float64) float64 { return max(x, y) },
 		i64: func(x, y int64) int64 { return max(x, y) },
 		u64: func(x, y uint64) uint64 { return max(x, y) },
 	}, nil)
-	_ = variadic(ir.Op{Name: "Min", Epilogue: true, Combines: true, Since: 8, Grad: gradMax, Out: "min", Doc: "The least of the inputs, element by element, with broadcasting; NaN if one is, and −0 rather than +0."}, arithmetic{
+	_ = variadic(ir.Op{Name: "Min", Same: alone, Epilogue: true, Combines: true, Since: 8, Grad: gradMax, Out: "min", Doc: "The least of the inputs, element by element, with broadcasting; NaN if one is, and −0 rather than +0."}, arithmetic{
 		f32: func(x, y float32) float32 { return min(x, y) },
 		f64: func(x, y float64) float64 { return min(x, y) },
 		i64: func(x, y int64) int64 { return min(x, y) },
@@ -455,8 +455,8 @@ var (
 		f32: func(x, y float32) float32 { return x + y },
 		f64: func(x, y float64) float64 { return x + y },
 	}
-	_ = variadic(ir.Op{Name: "Sum", Combines: true, Since: 8, Grad: gradSum, Out: "sum", Doc: "The sum of the inputs, added in order, with broadcasting."}, sumOfTwo, nil)
-	_ = variadic(ir.Op{Name: "Mean", Combines: true, Since: 8, Grad: gradSum, Out: "mean", Doc: "The sum of the inputs, added in order, divided by their number, with broadcasting."}, sumOfTwo,
+	_ = variadic(ir.Op{Name: "Sum", Same: alone, Combines: true, Since: 8, Grad: gradSum, Out: "sum", Doc: "The sum of the inputs, added in order, with broadcasting."}, sumOfTwo, nil)
+	_ = variadic(ir.Op{Name: "Mean", Same: alone, Combines: true, Since: 8, Grad: gradSum, Out: "mean", Doc: "The sum of the inputs, added in order, divided by their number, with broadcasting."}, sumOfTwo,
 		func(x *tensor.Tensor, count int) (*tensor.Tensor, error) {
 			return mapFloat(x, func(v float32) float32 { return v / float32(count) }, func(v float64) float64 { return v / float64(count) })
 		})

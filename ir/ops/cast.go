@@ -11,6 +11,7 @@ import (
 
 var _ = define(ir.Op{
 	Name:        "Cast",
+	Same:        sameIf(func(n *ir.Node) bool { return n.In[0].Type.Elem == n.Out[0].Type.Elem }),
 	Elementwise: true,
 	Doc: "Converts elements to another type. Floating point to floating point rounds to nearest even. Floating point to bool is x ≠ 0. " +
 		"Floating point to an integer of 8 bits or more cuts toward zero, to a narrower one rounds to nearest even; " +

@@ -10,6 +10,7 @@ import (
 
 var _ = define(ir.Op{
 	Name: "Clip", Since: 11,
+	Same:  sameIf(func(n *ir.Node) bool { return n.Input(1) == nil && n.Input(2) == nil }),
 	Roles: []ir.Role{1: ir.Setting, 2: ir.Setting}, Elementwise: true, Epilogue: true,
 	Doc: `min where input < min, then max where that is > max, else the element itself; a
 NaN stays. An absent limit does not limit.`,

@@ -12,12 +12,10 @@ var _ = define(ir.Op{
 	Name: "Dropout", Since: 12,
 	Roles:     []ir.Role{1: ir.Setting, 2: ir.Setting},
 	PerSample: func(n *ir.Node) bool { return n.Input(2) == nil },
-	Same: func(n *ir.Node) *ir.Value {
-		if m := n.Input(2); m == nil || m.IsConst() && m.Data.Int64s()[0] == 0 {
-			return n.In[0]
-		}
-		return nil
-	},
+	Same: sameIf(func(n *ir.Node) bool {
+		m := n.Input(2)
+		return m == nil || m.IsConst() && m.Data.Int64s()[0] == 0
+	}),
 	Doc: `In inference output = data and mask is true. With training_mode true an element
 is dropped with probability ratio, and the others are multiplied by 1/(1−ratio):
 element i stays when the i-th number of PCG(seed, 0) is at least ratio, so that

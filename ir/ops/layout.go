@@ -12,6 +12,10 @@ import (
 
 var _ = define(ir.Op{
 	Name: "Transpose",
+	Same: sameIf(func(n *ir.Node) bool {
+		perm, err := permOf(n, n.In[0].Type.Rank())
+		return err == nil && !n.In[0].Type.Unranked && slices.IsSorted(perm)
+	}),
 	PerSample: func(n *ir.Node) bool {
 		p := n.Ints("perm")
 		return len(p) > 0 && p[0] == 0
@@ -74,6 +78,7 @@ func transpose(t *tensor.Tensor, perm []int) (*tensor.Tensor, error) {
 
 var _ = define(ir.Op{
 	Name: "Concat",
+	Same: alone,
 	PerSample: func(n *ir.Node) bool {
 		return besideAxis(n) && !slices.ContainsFunc(n.In, (*ir.Value).HasData)
 	},
@@ -184,6 +189,7 @@ func concat(axis int, in ...*tensor.Tensor) (*tensor.Tensor, error) {
 
 var _ = define(ir.Op{
 	Name:  "Split",
+	Same:  alone,
 	Roles: []ir.Role{1: ir.Setting}, PerSample: besideAxis,
 	Doc:   "Cuts the input into pieces along an axis: of the sizes in split, or num_outputs equal ones, the last of which may be smaller.",
 	Since: 18,
@@ -328,7 +334,11 @@ func cut(t *tensor.Tensor, axis, from, size int) (*tensor.Tensor, error) {
 }
 
 var _ = define(ir.Op{
-	Name:  "Slice",
+	Name: "Slice",
+	Same: sameIf(func(n *ir.Node) bool {
+		s := n.Input(4)
+		return (s == nil || s.IsConst() && isAll(s.Data, 1)) && sameShape(n.In[0].Type, n.Out[0].Type)
+	}),
 	Roles: []ir.Role{1: ir.Setting, 2: ir.Setting, 3: ir.Setting, 4: ir.Setting}, PerSample: slicePerSample,
 	Doc:   "Takes from each of axes the indices starts, starts+steps, … before ends; negative ones count from the end.",
 	Since: 10,
@@ -492,6 +502,7 @@ func evalSlice(n *ir.Node, in []*tensor.Tensor) ([]*tensor.Tensor, error) {
 
 var _ = define(ir.Op{
 	Name:  "Tile",
+	Same:  sameIf(func(n *ir.Node) bool { return sameShape(n.In[0].Type, n.Out[0].Type) }),
 	Roles: []ir.Role{1: ir.Setting},
 	Doc:   "Repeats the input along each dimension as often as repeats says.",
 	Since: 6,

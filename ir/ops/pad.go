@@ -9,7 +9,11 @@ import (
 )
 
 var _ = define(ir.Op{
-	Name:  "Pad",
+	Name: "Pad",
+	Same: sameIf(func(n *ir.Node) bool {
+		p := n.ConstIn(1)
+		return p != nil && isAll(p, 0)
+	}),
 	Roles: []ir.Role{1: ir.Setting, 3: ir.Setting}, PerSample: padPerSample,
 	Doc: "Adds elements at the ends of dimensions, or removes them where pads is negative: removal comes first, " +
 		"and what is added repeats what is left.",

@@ -11,6 +11,7 @@ import (
 
 var _ = define(ir.Op{
 	Name:      "Identity",
+	Same:      sameIf(func(*ir.Node) bool { return true }),
 	PerSample: byFirst,
 	Sequences: true,
 	Doc:       "Returns its input.",
@@ -409,6 +410,7 @@ func unsqueezed[D any](dims []D, axes []int64, one D) ([]D, error) {
 
 var _ = define(ir.Op{
 	Name:  "Expand",
+	Same:  sameIf(func(n *ir.Node) bool { return sameShape(n.In[0].Type, n.Out[0].Type) }),
 	Roles: []ir.Role{1: ir.Shape},
 	Doc:   "Broadcasts the input to a shape; where shape says 1 the input's dimension stays.",
 	Since: 8,

@@ -73,47 +73,10 @@ func sameAs(n *ir.Node) *ir.Value {
 	if n.Op.Elements == ir.Kept && n.Op.Name != "Identity" {
 		return reshapeSource(n)
 	}
-	switch n.Op.Name {
-	case "Identity":
-		return x
-	case "Dropout":
-		if m := n.Input(2); m == nil || m.IsConst() && m.Data.Int64s()[0] == 0 {
-			return x
-		}
-	case "Cast":
-		if x.Type.Elem == y.Type.Elem {
-			return x
-		}
-	case "Concat", "Sum", "Max", "Min", "Mean", "Split":
-		if len(n.In) == 1 && len(n.Out) == 1 {
-			return x
-		}
-	case "Clip":
-		if n.Input(1) == nil && n.Input(2) == nil {
-			return x
-		}
-	case "Expand", "Tile":
-		if sameShape(x.Type, y.Type, false) {
-			return x
-		}
-	case "Transpose":
-		if p := perm(n); p != nil && slices.IsSorted(p) {
-			return x
-		}
-	case "Pad":
-		if p := n.ConstIn(1); p != nil && isAll(p, 0) {
-			return x
-		}
-	case "Slice":
-		if s := n.Input(4); (s == nil || s.IsConst() && isAll(s.Data, 1)) && sameShape(x.Type, y.Type, false) {
-			return x
-		}
-	case "Add", "Sub":
-		return neutral(n, 0)
-	case "Mul", "Div":
-		return neutral(n, 1)
+	if n.Op.Same == nil {
+		return nil
 	}
-	return nil
+	return n.Op.Same(n)
 }
 
 // reshapeSource goes up from n through nodes that only reshape, as long as
@@ -121,7 +84,7 @@ func sameAs(n *ir.Node) *ir.Value {
 func reshapeSource(n *ir.Node) *ir.Value {
 	var found *ir.Value
 	for x := n.In[0]; ; x = x.Def.In[0] {
-		if sameShape(x.Type, n.Out[0].Type, true) {
+		if sameShape(x.Type, n.Out[0].Type) {
 			found = x
 		}
 		if x.Def == nil || x.Def.Op.Elements != ir.Kept {
@@ -130,9 +93,9 @@ func reshapeSource(n *ir.Node) *ir.Value {
 	}
 }
 
-// sameShape reports whether two types certainly have the same shape. If their
-// number of elements is known to be equal, one dimension may be in doubt.
-func sameShape(a, b ir.Type, sameSize bool) bool {
+// sameShape reports whether two types with the same number of elements certainly have
+// the same shape; one dimension may be in doubt.
+func sameShape(a, b ir.Type) bool {
 	if a.Unranked || b.Unranked || len(a.Dims) != len(b.Dims) {
 		return false
 	}
@@ -146,7 +109,7 @@ func sameShape(a, b ir.Type, sameSize bool) bool {
 			positive++
 		}
 	}
-	return doubt == 0 || sameSize && doubt == 1 && positive == len(a.Dims)-1
+	return doubt == 0 || doubt == 1 && positive == len(a.Dims)-1
 }
 
 func perm(n *ir.Node) []int64 {
@@ -179,23 +142,6 @@ func joinTransposes(r *ir.Rewriter, n *ir.Node) {
 	}
 	r.SetInput(n, 0, first.In[0])
 	r.SetAttr(n, "perm", joined)
-}
-
-func isAll(t *tensor.Tensor, x float64) bool {
-	return t.Elem() != tensor.String && !slices.ContainsFunc(t.Float64s(), func(v float64) bool { return v != x })
-}
-
-// neutral returns the operand of n that stays as it is because the other is
-// a constant full of e: the first, or for Add and Mul the second.
-func neutral(n *ir.Node, e float64) *ir.Value {
-	commutes := n.Op.Name == "Add" || n.Op.Name == "Mul"
-	for i, x := range n.In {
-		c := n.ConstIn(1 - i)
-		if (i == 0 || commutes) && c != nil && isAll(c, e) && sameShape(x.Type, n.Out[0].Type, false) {
-			return x
-		}
-	}
-	return nil
 }
 
 // merge lets the users of a node that repeats an earlier one use the earlier one's results.

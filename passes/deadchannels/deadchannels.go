@@ -67,27 +67,46 @@ func spanOf(n *ir.Node) *span {
 		if m = v.Uses()[0].Node; m.Graph() != n.Graph() || m.In[0] != v {
 			return nil
 		}
-		switch m.Op.Name {
-		case "Conv":
+		switch {
+		case m.Op.Name == "Conv":
 			if m.Int("group") != 1 || !constant(m, 1) {
 				return nil
 			}
 			s.last = m
 			return s
-		case "BatchNormalization":
+		case m.Op.Name == "BatchNormalization":
 			s.zeroStays = false
 			for i := 1; i < 5; i++ {
 				if !constant(m, i) {
 					return nil
 				}
 			}
-		case "Relu", "LeakyRelu", "HardSwish", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool":
-		case "Clip", "Sigmoid", "Tanh", "Elu", "Gelu", "Softplus", "HardSigmoid":
-			s.zeroStays = false
+		case m.Op.Pooling:
+		case m.Op.Elementwise && alike(m):
+			s.zeroStays = s.zeroStays && keepsZero(m)
 		default:
 			return nil
 		}
 	}
+}
+
+// alike reports whether an element-wise node does the same to every channel of its first input.
+func alike(n *ir.Node) bool {
+	return !slices.ContainsFunc(n.In[1:], func(v *ir.Value) bool { return v != nil && (!v.IsConst() || v.Data.Len() != 1) })
+}
+
+// keepsZero reports whether such a node makes zero of zero.
+func keepsZero(n *ir.Node) bool {
+	in := []*tensor.Tensor{tensor.FromFloat32s(n.In[0].Type.Elem, []float32{0}, 1)}
+	for _, v := range n.In[1:] {
+		if v == nil {
+			in = append(in, nil)
+		} else {
+			in = append(in, v.Data)
+		}
+	}
+	out, err := n.Eval(in)
+	return err == nil && out[0].Len() == 1 && out[0].Float64s()[0] == 0
 }
 
 // constant reports whether input i is a constant of floats.

@@ -139,17 +139,17 @@ func (o *Equalize) pairFrom(n *ir.Node) (*pair, error) {
 			return nil, nil
 		}
 		m := uses[0].Node
-		switch m.Op.Name {
-		case "Conv", "Gemm":
+		switch {
+		case m.Op.Layer != nil:
 			if !isLayer(m) || inputs(m) != outputs(n)*p.repeats {
 				return nil, nil
 			}
 			p.b = m
 			return p, nil
-		case "Relu", "Identity", "MaxPool":
-		case "LeakyRelu", "AveragePool", "GlobalAveragePool", "GlobalMaxPool":
-			p.slopes = true
-		case "Clip":
+		case m.Op.Name == "Relu", m.Op.Name == "Identity":
+		case m.Op.Pooling && m.Op.Homogeneous, m.Op.Homogeneous && len(m.In) == 1:
+			p.slopes = p.slopes || m.Op.Elements != ir.Selected
+		case m.Op.Name == "Clip":
 			lo, hi := m.ConstIn(1), m.ConstIn(2)
 			if lo == nil || lo.Len() != 1 || lo.Float64s()[0] != 0 {
 				return nil, nil
@@ -161,7 +161,7 @@ func (o *Equalize) pairFrom(n *ir.Node) (*pair, error) {
 				}
 			}
 			p.clips = append(p.clips, m)
-		case "Flatten":
+		case m.Op.Name == "Flatten":
 			in, out := m.In[0].Type.Dims, m.Out[0].Type.Dims
 			if m.Int("axis") != 1 || len(in) < 2 || !in[1].Known() || !out[1].Known() || in[1].N != outputs(n) {
 				return nil, nil

@@ -9,35 +9,28 @@ import (
 
 // layer is a node whose result is linear in its weights, input 1, plus a bias, input 2.
 type layer struct {
-	n    *ir.Node
-	outs int       // output channels
-	bias []float64 // one for each; zeros where there is none
+	n       *ir.Node
+	out, in int       // dimensions of the weights that number the output and the input channels
+	outs    int       // output channels
+	bias    []float64 // one for each; zeros where there is none
 }
 
 // layerOf reads n as a layer; nil if it is none, or one whose bias cannot be changed.
 func layerOf(n *ir.Node) *layer {
-	if n == nil || len(n.In) < 2 || n.In[1] == nil {
+	if n == nil || n.Op.Layer == nil || n.Op.Layer.Channels == nil || len(n.In) < 2 || n.In[1] == nil {
 		return nil
 	}
 	shape, static := n.In[1].Type.Static()
 	if e := n.In[1].Type.Elem; !static || e != tensor.F32 && e != tensor.F64 {
 		return nil
 	}
-	l := &layer{n: n}
-	switch n.Op.Name {
-	case "Conv":
-		l.outs = shape[0]
-	case "ConvTranspose":
-		l.outs = shape[1] * n.Int("group")
-	case "Gemm":
-		l.outs = shape[1-n.Int("transB")]
-	case "MatMul":
-		if len(shape) != 2 || n.In[0].Type.Rank() != 2 {
-			return nil
-		}
-		l.outs = shape[1]
-	default:
+	if n.Op.Layer.Commutes && (len(shape) != 2 || n.In[0].Type.Rank() != 2) {
 		return nil
+	}
+	l := &layer{n: n}
+	l.out, l.in = n.Op.Layer.Channels(n, 1)
+	if l.outs = shape[l.out]; l.out == 1 && n.HasAttr("group") {
+		l.outs *= n.Int("group")
 	}
 	l.bias = make([]float64, l.outs)
 	b := n.Input(2)
@@ -72,23 +65,15 @@ func (l *layer) each(f func(i, out, in int)) {
 	for _, d := range shape[2:] {
 		inner *= d
 	}
+	groups := 1
+	if l.n.HasAttr("group") {
+		groups = l.n.Int("group")
+	}
 	for p := range shape[0] {
 		for q := range shape[1] {
-			out, in := p, q
-			switch l.n.Op.Name {
-			case "Conv":
-				in = p/max(1, shape[0]/l.n.Int("group"))*shape[1] + q
-			case "ConvTranspose":
-				out, in = p/max(1, shape[0]/l.n.Int("group"))*shape[1]+q, p
-			case "Gemm":
-				if l.n.Int("transB") == 0 {
-					out, in = q, p
-				}
-			case "MatMul":
-				out, in = q, p
-			}
+			at := [2]int{p, p/max(1, shape[0]/groups)*shape[1] + q}
 			for i := range inner {
-				f((p*shape[1]+q)*inner+i, out, in)
+				f((p*shape[1]+q)*inner+i, at[l.out], at[l.in])
 			}
 		}
 	}

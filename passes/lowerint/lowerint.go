@@ -36,7 +36,6 @@ import (
 
 	"github.com/thriftc/thriftc/backends"
 	"github.com/thriftc/thriftc/ir"
-	"github.com/thriftc/thriftc/ir/ops"
 	"github.com/thriftc/thriftc/ir/tensor"
 	"github.com/thriftc/thriftc/passes"
 )
@@ -181,7 +180,7 @@ func (l *lowering) node(n *ir.Node) error {
 }
 
 func isLayer(n *ir.Node) bool {
-	return n.Op.Name == "Conv" || n.Op.Name == "Gemm" || n.Op.Name == "MatMul"
+	return n.Op.Layer != nil && n.Op.Layer.Channels != nil && n.Op.Name != "ConvTranspose"
 }
 
 // only returns the node that alone uses v, nil if there is none.
@@ -446,14 +445,8 @@ func scalar(n *ir.Node, v *ir.Value) bool {
 	if len(n.Out) != 1 || len(n.Bodies()) > 0 {
 		return false
 	}
-	switch n.Op.Name {
-	case "thriftc.Quant":
-		if n.In[0] != v {
-			return false
-		}
-	case "Relu", "Clip", "LeakyRelu", "PRelu", "Add", "Sub", "Mul", "Div", "Min", "Max":
-	default:
-		return ops.Scalar(n) != nil && n.In[0] == v
+	if !(n.Op.Elementwise && n.Out[0].Type.Elem == v.Type.Elem) && !(n.Op.Name == "thriftc.Quant" && n.In[0] == v) {
+		return false
 	}
 	for _, x := range n.In {
 		if x != nil && x != v && (!x.IsConst() || x.Data.Len() != 1 || x.Data.Rank() > max(1, v.Type.Rank())) {

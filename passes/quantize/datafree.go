@@ -177,7 +177,7 @@ func (w *propagator) node(n *ir.Node) error {
 		if w.rough[out] = false; n.ConstIn(1) != nil && n.ConstIn(2) != nil {
 			d = w.normal(n.ConstIn(2).Float64s(), n.ConstIn(1).Float64s())
 		}
-	case name == "MaxPool" || name == "GlobalMaxPool" || name == "AveragePool":
+	case n.Op.Pooling && n.Op.Elements == ir.Selected, name == "AveragePool":
 		d = acts[0]
 	case name == "GlobalAveragePool":
 		// The mean of many numbers spreads less; those of one channel are far from
@@ -191,7 +191,7 @@ func (w *propagator) node(n *ir.Node) error {
 		d = w.combine(name, acts[0], acts[1])
 	case len(acts) == 1 && passes.IsEpilogue(n):
 		d = w.function(n, acts[0])
-	case len(acts) == 1 && (name == "Conv" || name == "Gemm" || name == "MatMul"):
+	case len(acts) == 1 && n.Op.Layer != nil && name != "ConvTranspose":
 		d = w.product(n, acts[0])
 		w.rough[out] = true
 	case passes.Moved(n) != nil:

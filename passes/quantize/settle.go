@@ -129,7 +129,7 @@ func results(g *ir.Graph) []*ir.Value {
 		if v.Type.Elem != tensor.F32 {
 			continue
 		}
-		if n := v.Def; n != nil && (n.Op.Name == "Softmax" || n.Op.Name == "LogSoftmax") {
+		if n := v.Def; n != nil && n.Op.Probabilities {
 			v = n.In[0]
 		}
 		out = append(out, v)

@@ -200,17 +200,14 @@ func (m *channelMeans) mean() []float64 {
 
 // channelAxis returns the dimension of the layer's input that its weights sum over.
 func (l *layer) channelAxis() int {
-	switch l.Node.Op.Name {
-	case "Conv", "ConvTranspose":
+	n := l.Node
+	switch {
+	case n.HasAttr("group"): // a convolution
 		return 1
-	case "MatMul":
-		if l.W == 0 && l.Node.In[1].Type.Rank() > 1 {
-			return -2
-		}
-	case "Gemm":
-		if l.Node.Int("transA") != 0 {
-			return 0
-		}
+	case l.W == 0 && n.In[1].Type.Rank() > 1:
+		return -2
+	case n.HasAttr("transA") && n.Int("transA") != 0:
+		return 0
 	}
 	return -1
 }
