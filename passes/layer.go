@@ -71,6 +71,17 @@ func LayerOf(n *ir.Node) (*Layer, string) {
 	return l, ""
 }
 
+// OtherUser returns a node that reads weights and is none of the layers that they are weights of, or nil. It would
+// need them as they are beside their integers.
+func OtherUser(weights *ir.Value, layers []*ir.Node) *ir.Node {
+	for _, u := range weights.Uses() {
+		if !slices.Contains(layers, u.Node) {
+			return u.Node
+		}
+	}
+	return nil
+}
+
 // isRow reports whether v is constant and has rows elements along its last dimension.
 func isRow(v *ir.Value, rows int) bool {
 	if !v.HasData() || v.Data.Rank() == 0 {

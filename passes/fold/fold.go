@@ -197,10 +197,10 @@ func isUniform(t *tensor.Tensor) bool {
 
 // growthOf returns by how many bytes n's results are larger than the constants that they are computed from, and whether that is known.
 // A constant that is several inputs, of this node or of others, is in the file once, so
-// it makes room for one result only.
+// it makes room for one result only, and for none while others need it as it is.
 func (f *folder) growthOf(n *ir.Node) (growth int, ok bool) {
 	for i, v := range n.In {
-		if v != nil && v.IsConst() && !f.paid[v] && !slices.Contains(n.In[:i], v) {
+		if v != nil && v.IsConst() && !f.paid[v] && !slices.Contains(n.In[:i], v) && !neededBeside(v) {
 			growth -= v.Data.Len() * v.Data.Elem().ContainerBytes()
 		}
 	}
@@ -217,6 +217,13 @@ func (f *folder) growthOf(n *ir.Node) (growth int, ok bool) {
 		growth += num * w.Type.Elem.ContainerBytes()
 	}
 	return growth, true
+}
+
+// neededBeside reports whether v is an output, or an operand of a node that computes with something else as well.
+func neededBeside(v *ir.Value) bool {
+	return v.IsOutput() || slices.ContainsFunc(v.Uses(), func(u ir.Use) bool {
+		return slices.ContainsFunc(u.Node.In, func(x *ir.Value) bool { return x != nil && !x.IsConst() })
+	})
 }
 
 // known returns the outputs of n whose elements inference has found.

@@ -68,6 +68,23 @@ func unitsOf(g *ir.Graph) (units []*unit, skipped []skip) {
 		byWeight[w] = u
 		units = append(units, u)
 	}
+	units = slices.DeleteFunc(units, func(u *unit) bool {
+		if u.weight == nil {
+			return false
+		}
+		var nodes []*ir.Node
+		for _, l := range u.layers {
+			nodes = append(nodes, l.Node)
+		}
+		other := passes.OtherUser(u.weight, nodes)
+		if other == nil {
+			return false
+		}
+		for _, n := range nodes {
+			skipped = append(skipped, skip{n.Label(), "its weights are needed in float by " + other.Op.Name + " " + other.Label() + " as well, so that integers would enlarge the model"})
+		}
+		return true
+	})
 	return units, skipped
 }
 

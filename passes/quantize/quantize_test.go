@@ -390,3 +390,30 @@ func TestClippedNormal(t *testing.T) {
 		t.Errorf("Relu of N(0, 4) is %+v", d)
 	}
 }
+
+// Weights that something else needs in float stay: integers would come on top of them.
+func TestSharedWithFloat(t *testing.T) {
+	g := irtest.Parse(t, `graph {
+  input %x: f32[1,3,8,8]
+  const %w: f32[8,4] = splat 0
+  const %i: i64[1] = [2]
+  const %w2: f32[4,4] = splat 0
+  %a = MatMul(%x, %w) name "tied"
+  %e = Gather(%w, %i)
+  %s = Add(%a, %e)
+  %y = MatMul(%s, %w2)
+  output %y
+}`, ops.Table())
+	fill(g)
+	q, stats := quantised(t, g, "", calibrated(1))
+	left, _ := stats["left_in_float"].([]skip)
+	if len(left) != 1 || left[0].Node != "tied" || !strings.Contains(left[0].Reason, "Gather") {
+		t.Errorf("left in float: %v", left)
+	}
+	if n := stats["layers_quantised"]; n != 1 {
+		t.Errorf("%v layers are quantised, expected the other", n)
+	}
+	if q.Value("w") == nil || q.Value("w_quantized") != nil {
+		t.Error("the weights are not there as they were")
+	}
+}
