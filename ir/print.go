@@ -48,6 +48,56 @@ func Fingerprint(g *Graph) [32]byte {
 	return [32]byte(h.Sum(nil))
 }
 
+// Changes tells whether a graph is still what it was. It remembers the tensors of
+// the graph that it saw last, so that those that stay need not be read again.
+type Changes struct {
+	print [32]byte
+	known map[tensorSize]map[*tensor.Tensor]int // numbers of the tensors; equal ones have the same
+	next  int
+}
+
+type tensorSize struct {
+	elem tensor.Elem
+	n    int
+}
+
+// Since reports whether g says anything else than the graph of the call before; the
+// first call reports true.
+func (c *Changes) Since(g *Graph) bool {
+	seen := map[tensorSize]map[*tensor.Tensor]int{}
+	number := func(t *tensor.Tensor) int {
+		size := tensorSize{t.Elem(), t.Len()}
+		if seen[size] == nil {
+			seen[size] = map[*tensor.Tensor]int{}
+		}
+		n, found := seen[size][t]
+		if !found {
+			n, found = c.known[size][t]
+		}
+		for _, m := range []map[*tensor.Tensor]int{seen[size], c.known[size]} {
+			for other, k := range m {
+				if !found && tensor.Equal(other, t) {
+					n, found = k, true
+				}
+			}
+		}
+		if !found {
+			n = c.next
+			c.next++
+		}
+		seen[size][t] = n
+		return n
+	}
+	h := sha256.New()
+	p := &printer{w: bufio.NewWriterSize(h, 1<<16), plain: true, number: number}
+	p.graph(g, "")
+	p.w.Flush() // a hash never fails
+	now := [32]byte(h.Sum(nil))
+	changed := now != c.print
+	c.print, c.known = now, seen
+	return changed
+}
+
 // Limits of the text form that printer and parser share.
 const (
 	maxListed     = 64       // elements of the longest tensor printed as a list
@@ -60,6 +110,8 @@ type printer struct {
 	short bool
 	plain bool // large tensors are written as bytes instead of text
 	splat int  // bytes of memory of the tensors printed as splat so far
+
+	number func(*tensor.Tensor) int // if set, stands for the contents of large tensors
 }
 
 // put writes; a write error stays in the bufio.Writer until Flush.
@@ -215,6 +267,10 @@ func (p *printer) tensor(t *tensor.Tensor) {
 	}
 	if p.short && t.Len() > maxListed {
 		p.put("...")
+		return
+	}
+	if p.number != nil && t.Len() > maxListed {
+		p.put("#", strconv.Itoa(p.number(t)))
 		return
 	}
 	raw := rawBytes(t)

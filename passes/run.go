@@ -145,7 +145,8 @@ func (r *runner) run(steps []Step, number int) error {
 			return fmt.Errorf("check, before the first pass: %w", err)
 		}
 	}
-	fingerprint := ir.Fingerprint(r.g)
+	var changes ir.Changes
+	changes.Since(r.g)
 	for i, s := range steps {
 		var before *ir.Graph
 		if r.o.ReproDir != "" {
@@ -161,8 +162,7 @@ func (r *runner) run(steps []Step, number int) error {
 			}
 			return e
 		}
-		now := ir.Fingerprint(r.g)
-		st.Changed, fingerprint = now != fingerprint, now
+		st.Changed = changes.Since(r.g)
 		r.res.Steps = append(r.res.Steps, st)
 		if st.Changed {
 			if err := r.dump(number+i, s.Info.Name); err != nil {
