@@ -29,7 +29,7 @@ func RuntimeNotes(g *ir.Graph, f Format, opset int) []string {
 			switch e := q.Elem(); {
 			case e.IsInt() && e.Bits() <= 4 && f == QDQ && opset >= 21:
 				floats = append(floats, u.Node.Label())
-			case e == tensor.I8 && saturates(q.Int64s()):
+			case e == tensor.I8 && saturates(tensor.Data[int8](q)):
 				saturating = append(saturating, u.Node.Label())
 			}
 		}
@@ -45,10 +45,10 @@ func RuntimeNotes(g *ir.Graph, f Format, opset int) []string {
 }
 
 // saturates reports whether the products of two weights with u8 activations may exceed 16 bits.
-func saturates(weights []int64) bool {
-	var first, second int64 // the two largest magnitudes
-	for _, w := range weights {
-		if w = max(w, -w); w > first {
+func saturates(weights []int8) bool {
+	var first, second int // the two largest magnitudes
+	for _, x := range weights {
+		if w := max(int(x), -int(x)); w > first {
 			first, second = w, first
 		} else {
 			second = max(second, w)

@@ -38,7 +38,10 @@ func usageError(format string, args ...any) error {
 	return &thriftc.Error{Kind: thriftc.Usage, Err: fmt.Errorf(format, args...)}
 }
 
-func main() { os.Exit(mainCode()) }
+func main() {
+	boundGarbage()
+	os.Exit(mainCode())
+}
 
 // mainCode is main without the exit, so that end-to-end tests can run it as a command.
 func mainCode() int {

@@ -105,14 +105,7 @@ func withoutKernel(c *passes.Context, g *ir.Graph) (map[int]bool, error) {
 	if !ok {
 		return nil, nil
 	}
-	slow := map[*ir.Node]bool{}
-	list, err := engine.Unserved(c, g)
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range list {
-		slow[n] = true
-	}
+	var slow map[*ir.Node]bool // of g; asked for when needed: the engine makes floats of all weights to answer
 	float := map[int]bool{}
 	for { // what stays float changes what follows it
 		trial := g.Clone()
@@ -120,13 +113,30 @@ func withoutKernel(c *passes.Context, g *ir.Graph) (map[int]bool, error) {
 		if err != nil {
 			return nil, err
 		}
-		if list, err = engine.Unserved(c, trial); err != nil {
+		unserved, err := engine.Unserved(c, trial)
+		if err != nil {
 			return nil, err
 		}
+		var left []int
+		for _, m := range unserved {
+			if n := l.stands[m]; n != nil && !float[l.number[n]] {
+				left = append(left, l.number[n])
+			}
+		}
+		if len(left) > 0 && slow == nil {
+			list, err := engine.Unserved(c, g)
+			if err != nil {
+				return nil, err
+			}
+			slow = map[*ir.Node]bool{}
+			for _, n := range list {
+				slow[n] = true
+			}
+		}
 		more := false
-		for _, m := range list {
-			if n := l.stands[m]; n != nil && !slow[g.Nodes[l.number[n]]] && !float[l.number[n]] {
-				float[l.number[n]], more = true, true
+		for _, i := range left {
+			if !slow[g.Nodes[i]] {
+				float[i], more = true, true
 			}
 		}
 		if !more {

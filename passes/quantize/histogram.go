@@ -31,32 +31,46 @@ func newHistogram() *histogram { return &histogram{exp: minExp} }
 
 // add counts the elements of xs.
 func (h *histogram) add(xs []float32) error {
-	width := float32(math.Ldexp(1, -h.exp))
-	for _, x := range xs {
-		a := x
-		bins := &h.pos
-		switch {
-		case x < 0:
-			a, bins = -x, &h.neg
-			if x < h.min {
-				h.min = x
-			}
-		case x > h.max:
-			h.max = x
-		case x == 0:
-			h.zeros++
-			continue
+	const sign = 1 << 31
+	var counts [2][2 * half]uint32 // of every other element: equal neighbours need not wait for each other
+	var zeros [2]uint32            // +0 and −0, which are counted in bin 0 too
+	least, most := uint32(sign), int32(0)
+	flush := func() {
+		for k := range h.pos {
+			h.pos[k] += uint64(counts[0][k]) + uint64(counts[1][k])
+			h.neg[k] += uint64(counts[0][half+k]) + uint64(counts[1][half+k])
 		}
-		k := a * width // exact: a power of two
-		if !(k < half) {
-			if x != x || a > math.MaxFloat32 {
+		h.pos[0] -= uint64(zeros[0])
+		h.neg[0] -= uint64(zeros[1])
+		h.zeros += uint64(zeros[0]) + uint64(zeros[1])
+		clear(counts[0][:])
+		clear(counts[1][:])
+		zeros = [2]uint32{}
+	}
+	width := float32(math.Ldexp(1, -h.exp))
+	limit := math.Float32bits(half / width)
+	for i, x := range xs {
+		bits := math.Float32bits(x)
+		a := bits &^ sign // |x|; the bits of numbers ≥ 0 are ordered as the numbers are
+		if a >= limit {
+			f := math.Float32frombits(a)
+			if !(f <= math.MaxFloat32) {
 				return errNotFinite
 			}
-			h.grow(a)
+			flush()
+			h.grow(f)
 			width = float32(math.Ldexp(1, -h.exp))
-			k = a * width
+			limit = math.Float32bits(half / width)
 		}
-		bins[int32(k)]++
+		most, least = max(most, int32(bits)), max(least, bits)
+		zeros[bits>>31] += (a - 1) >> 31
+		k := uint32(int32(math.Float32frombits(a) * width)) // exact: a power of two
+		counts[i&1][(k|bits>>31*half)&(2*half-1)]++
+	}
+	flush()
+	h.max = max(h.max, math.Float32frombits(uint32(most)))
+	if least != sign { // −0 is no number below 0
+		h.min = min(h.min, math.Float32frombits(least))
 	}
 	h.n += uint64(len(xs))
 	return nil

@@ -130,3 +130,36 @@ func TestObservers(t *testing.T) {
 		t.Error("an unknown observer is accepted")
 	}
 }
+
+// TestHistogramCounts compares with counting one number after the other.
+func TestHistogramCounts(t *testing.T) {
+	negZero := float32(math.Copysign(0, -1))
+	xs := append([]float32{negZero, 0, 0, 3e-9, negZero, -1e-12, 5e-20, -5e-20}, normals(4, 5000, 3)...)
+	xs = append(xs, 0, negZero, 1, -1, 2, -2, math.MaxFloat32)
+	for _, xs := range [][]float32{xs, xs[:len(xs)-1], xs[:8], {0, negZero}, {negZero, -3}, {}} {
+		got, want := newHistogram(), newHistogram()
+		if err := got.add(xs); err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range xs {
+			want.n++
+			if x == 0 {
+				want.zeros++
+				continue
+			}
+			want.min, want.max = min(want.min, x), max(want.max, x)
+			a := float32(math.Abs(float64(x)))
+			if float64(a) >= half*math.Ldexp(1, want.exp) {
+				want.grow(a)
+			}
+			bins := &want.pos
+			if x < 0 {
+				bins = &want.neg
+			}
+			bins[int(float64(a)/math.Ldexp(1, want.exp))]++
+		}
+		if *got != *want {
+			t.Errorf("%d numbers: %d zeros, %v to %v, exp %d; want %d, %v to %v, %d", len(xs), got.zeros, got.min, got.max, got.exp, want.zeros, want.min, want.max, want.exp)
+		}
+	}
+}

@@ -13,7 +13,7 @@ import (
 )
 
 // batchBytes bounds the memory of the values observed at a time.
-const batchBytes = 64 << 20
+const batchBytes = 32 << 20
 
 // maxBatch is the largest batch that calibration runs.
 const maxBatch = 16
@@ -36,14 +36,14 @@ func stream(c *passes.Context, what string, limit int, probes []probe, see func(
 	if limit > 0 {
 		total = min(total, limit)
 	}
-	runs := make([]backends.Executable, len(probes))
+	runs := make([]*rerun, len(probes))
 	for i, p := range probes {
 		exe, err := compile(c, p)
 		if err != nil {
 			return err
 		}
 		defer exe.Close()
-		runs[i] = exe
+		runs[i] = &rerun{Executable: exe}
 	}
 	done := 0
 	for in, err := range c.Calib.Batches(size) {
@@ -56,7 +56,7 @@ func stream(c *passes.Context, what string, limit int, probes []probe, see func(
 		n := firstDim(in)
 		outs := make([][]*tensor.Tensor, len(probes[0].vals))
 		for i := range probes {
-			out, err := runs[i].Run(c, in)
+			out, err := runs[i].run(c, in, n)
 			if err != nil {
 				return err
 			}
@@ -87,6 +87,37 @@ func stream(c *passes.Context, what string, limit int, probes []probe, see func(
 		return errors.New("there are no calibration samples")
 	}
 	return nil
+}
+
+// rerun is an executable whose results are kept in the same memory from run to run.
+type rerun struct {
+	backends.Executable
+	batch  int              // samples of the run before
+	shapes [][]int          // of its results
+	elems  []tensor.Elem    //
+	own    []*tensor.Tensor // results of the runs from the second of a batch size on
+}
+
+// run runs a batch of n samples; the results hold until the next call.
+func (r *rerun) run(c *passes.Context, in []*tensor.Tensor, n int) ([]*tensor.Tensor, error) {
+	if n != r.batch {
+		out, err := r.Run(c, in)
+		r.batch, r.shapes, r.elems, r.own = n, nil, nil, nil
+		for _, t := range out {
+			r.shapes, r.elems = append(r.shapes, t.Shape()), append(r.elems, t.Elem())
+		}
+		return out, err // which may share memory with in
+	}
+	if r.own == nil {
+		for j, shape := range r.shapes {
+			t, err := tensor.Alloc(r.elems[j], shape...)
+			if err != nil {
+				return nil, err
+			}
+			r.own = append(r.own, t)
+		}
+	}
+	return r.own, r.RunInto(c, in, r.own)
 }
 
 func firstDim(in []*tensor.Tensor) int {
