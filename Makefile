@@ -5,7 +5,7 @@ SHELL       := bash
 GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test check golden generate schemas conformance differential cases mutants random-graphs fuzz arm64 bench bench-ptq bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort module clean
+.PHONY: build test check golden generate schemas conformance differential cases mutants random-graphs fuzz arm64 bench bench-ptq bench-quantize bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort module clean
 
 build: ## build the one static binary, bin/thriftc
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/thriftc ./cmd/thriftc
@@ -117,6 +117,15 @@ bench-mux: ort ## ResNet-20 with one weight per kernel slice against its dense t
 
 bench-ptq: ort ## accuracy after quantisation of real models, into docs/results/ptq.md; takes a quarter of an hour
 	THRIFTC_MEASURE_PTQ=docs/results/ptq.md $(GO) test -run 'TestMeasure$$' -timeout 60m -v ./passes/quantize
+
+.cache/quantize-1.31.1:
+	@command -v python3 >/dev/null || { echo "*** python3 is not installed: NOTHING is measured against ONNX Runtime 1.31.1 ***" >&2; exit 1; }
+	python3 -m venv $@ && $@/bin/pip install -q onnxruntime==1.31.1 onnx==1.23.2 numpy || { rm -rf $@; exit 1; }
+
+ROUNDS ?= 5
+bench-quantize: .cache/quantize-1.31.1 ## time and peak memory of compress against ONNX Runtime's quantize_static in turn, into docs/results/quantize-speed.md; ROUNDS= of each
+	$(GO) test -count=1 -timeout 60m -v -run 'TestBenchQuantize$$' ./cmd/thriftc -bench-quantize $(CURDIR)/docs/results/quantize-speed.md \
+	  -bench-quantize-python $(CURDIR)/.cache/quantize-1.31.1/bin/python -bench-quantize-rounds $(ROUNDS)
 
 testmodels: ## train the small model in testmodels/ again; always the same bytes
 	$(GO) run ./testmodels/gen
