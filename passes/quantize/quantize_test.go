@@ -37,6 +37,14 @@ func (e evaluation) Run(ctx context.Context, in []*tensor.Tensor) ([]*tensor.Ten
 	return ir.Eval(ctx, e.g, in)
 }
 
+func (e evaluation) RunInto(ctx context.Context, in, out []*tensor.Tensor) error {
+	got, err := e.Run(ctx, in)
+	for i, t := range got {
+		copy(tensor.Data[float32](out[i]), t.Float32s())
+	}
+	return err
+}
+
 func (evaluation) Close() {}
 
 // samples are n images of smooth noise.
