@@ -1,7 +1,9 @@
 package passes
 
 import (
+	"path"
 	"slices"
+	"strings"
 
 	"github.com/thriftc/thriftc/ir"
 	"github.com/thriftc/thriftc/ir/tensor"
@@ -181,4 +183,16 @@ func activations(n *ir.Node) []*ir.Value {
 		}
 	}
 	return out
+}
+
+// Matches reports whether a pattern of package path is for a node: it matches the whole name or what
+// follows its last slash, or, after "op:", the operator, as in op:Gemm.
+func Matches(pattern string, n *ir.Node) bool {
+	if op, ok := strings.CutPrefix(pattern, "op:"); ok {
+		is, _ := path.Match(op, n.Op.Name)
+		return is
+	}
+	whole, _ := path.Match(pattern, n.Label())
+	base, _ := path.Match(pattern, path.Base(n.Label()))
+	return whole || base
 }

@@ -2,7 +2,6 @@ package passes
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -44,7 +43,7 @@ func FormatPipeline(steps []Step) string {
 //	fold,quantize{bits=8,exclude=['conv1*',fc],per-tensor},dce
 //
 // A step is the name of a pass, with options in braces, or the name of a
-// pipeline in the table, which stands for its steps. A value is a word, or
+// pipeline in the table, which stands for its steps; options of a pipeline are set in each of them that has one of the name. A value is a word, or
 // any text in single quotes, or a Go string literal; a list stands in brackets, and one value will do for
 // a list of one; a bool without a value is true. Errors say at which column. The order of the steps is
 // checked with CheckOrder.
@@ -134,43 +133,56 @@ func (p *pipelineParser) step() ([]Step, error) {
 				if err != nil {
 					return nil, fmt.Errorf("pipeline %s: %w", name, err)
 				}
-				return steps, nil
+				return steps, p.configure(pos, name, steps)
 			}
 		}
 		return nil, p.errorf(pos, "unknown pass %q; there are %s", name, strings.Join(p.table.names(), ", "))
 	}
-	s := Step{info, info.New()}
-	if p.accept('{') {
-		if err := p.options(s); err != nil {
-			return nil, err
-		}
-	}
-	if v, ok := s.Pass.(Validator); ok {
-		if err := v.Validate(); err != nil {
-			return nil, p.errorf(pos, "%s: %w", name, err)
-		}
-	}
-	return []Step{s}, nil
+	steps := []Step{{info, info.New()}}
+	return steps, p.configure(pos, name, steps)
 }
 
-func (p *pipelineParser) options(s Step) error {
-	fields := fieldsOf(s.Pass)
+// configure reads options in braces, if there are any, sets each in the steps that have it, and
+// validates them. name is that of the pass or pipeline at pos.
+func (p *pipelineParser) configure(pos int, name string, steps []Step) error {
+	if p.accept('{') {
+		if err := p.options(name, steps); err != nil {
+			return err
+		}
+	}
+	for _, s := range steps {
+		if v, ok := s.Pass.(Validator); ok {
+			if err := v.Validate(); err != nil {
+				return p.errorf(pos, "%s: %w", s.Info.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (p *pipelineParser) options(of string, steps []Step) error {
+	byName := map[string][]field{}
+	var names []string
+	for _, s := range steps {
+		for _, f := range fieldsOf(s.Pass) {
+			if byName[f.name] == nil {
+				names = append(names, f.name)
+			}
+			byName[f.name] = append(byName[f.name], f)
+		}
+	}
 	seen := map[string]bool{}
 	for !p.accept('}') {
 		pos := p.pos
 		name := p.word()
-		i := slices.IndexFunc(fields, func(f field) bool { return f.name == name })
+		fields := byName[name]
 		switch {
 		case name == "":
-			return p.errorf(pos, "expected an option of %s or }, found %s", s.Info.Name, p.here())
-		case i < 0 && len(fields) == 0:
-			return p.errorf(pos, "unknown option %q: %s has no options", name, s.Info.Name)
-		case i < 0:
-			var names []string
-			for _, f := range fields {
-				names = append(names, f.name)
-			}
-			return p.errorf(pos, "unknown option %q of %s; it has %s", name, s.Info.Name, strings.Join(names, ", "))
+			return p.errorf(pos, "expected an option of %s or }, found %s", of, p.here())
+		case fields == nil && len(names) == 0:
+			return p.errorf(pos, "unknown option %q: %s has no options", name, of)
+		case fields == nil:
+			return p.errorf(pos, "unknown option %q of %s; it has %s", name, of, strings.Join(names, ", "))
 		case seen[name]:
 			return p.errorf(pos, "option %s is given twice", name)
 		}
@@ -181,11 +193,13 @@ func (p *pipelineParser) options(s Step) error {
 			if values, list, err = p.value(); err != nil {
 				return err
 			}
-		} else if fields[i].typ != "bool" {
-			return p.errorf(p.pos, "option %s of %s needs a value (%s)", name, s.Info.Name, fields[i].typ)
+		} else if fields[0].typ != "bool" {
+			return p.errorf(p.pos, "option %s of %s needs a value (%s)", name, of, fields[0].typ)
 		}
-		if err := setOption(fields[i], values, list); err != nil {
-			return p.errorf(pos, "option %s of %s %w", name, s.Info.Name, err)
+		for _, f := range fields {
+			if err := setOption(f, values, list); err != nil {
+				return p.errorf(pos, "option %s of %s %w", name, of, err)
+			}
 		}
 		if p.accept('}') {
 			return nil

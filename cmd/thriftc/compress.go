@@ -63,11 +63,14 @@ written all the same and the exit code is 4.`,
 	f.StringVar(&o.passes, "passes", "ptq", "the pipeline; 'thriftc passes' lists passes and pipelines; with --train-data the default is bits")
 	f.IntVar(&o.calibSamples, "calib-samples", thriftc.DefaultCalibSamples, "how many samples of --data calibrate")
 	f.Int("weight-bits", 8, "bits of weights, 2 to 8")
-	f.Int("act-bits", 8, "bits of activations, 2 to 8")
+	f.Int("act-bits", 8, "bits of activations, 2 to 8 or 16; 0 leaves them in float")
 	f.Bool("pow2", false, "scales are powers of two")
 	f.Bool("recon", false, "choose roundings by layer-wise reconstruction; for 4 bits and fewer")
 	f.Bool("per-tensor", false, "one weight scale per tensor instead of per channel")
-	f.StringSlice("exclude", nil, "leave layers in float whose names match this pattern (repeatable)")
+	f.StringSlice("exclude", nil, "leave layers in float whose names, or as in op:Gemm operators, match this pattern (repeatable)")
+	f.Bool("signed-acts", false, "signed integers for all activations, also for those that are never negative")
+	f.String("input-range", "", "without data: least and greatest number in the model's inputs, as in -1:1")
+	f.Float64("epochs", 0, "learn bit lengths: how often to go through the training data in all")
 	f.Float64("target-bits", 0, "learn bit lengths: their mean over weights and input activations of the layers")
 	f.Int("target-bytes", 0, "learn bit lengths: bytes of the weights at their widths")
 	f.Float64("target-bops", 0, "learn bit lengths: bit operations of one image")
@@ -82,7 +85,7 @@ written all the same and the exit code is 4.`,
 }
 
 // passFlags are the flags that set the option of the same name of the passes that have one.
-var passFlags = []string{"weight-bits", "act-bits", "pow2", "recon", "per-tensor", "exclude", "target-bits", "target-bytes", "target-bops"}
+var passFlags = []string{"weight-bits", "act-bits", "pow2", "recon", "per-tensor", "signed-acts", "input-range", "exclude", "epochs", "target-bits", "target-bytes", "target-bops"}
 
 func (o *compressOptions) compress(c *cobra.Command, model string) error {
 	lib := o.lib

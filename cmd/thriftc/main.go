@@ -6,11 +6,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -55,11 +57,12 @@ func mainCode() int {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	out := &output{Writer: stdout}
 	root := newRoot()
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}
@@ -67,7 +70,44 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = context.Canceled
 	}
 	printError(stderr, err)
+	if wantsJSON(c, args) && (!out.used || c.Name() == "train") {
+		printFailure(stdout, err)
+	}
 	return exitCodes[thriftc.KindOf(err)]
+}
+
+// output is the standard output; used tells whether anything was printed.
+type output struct {
+	io.Writer
+	used bool
+}
+
+// Write writes and remembers it.
+func (o *output) Write(p []byte) (int, error) {
+	o.used = true
+	return o.Writer.Write(p)
+}
+
+// wantsJSON reports whether the user asked for JSON, if need be with flags that could not be read.
+func wantsJSON(c *cobra.Command, args []string) bool {
+	format := c.Flags().Lookup("format")
+	return slices.Contains(args, "--json") || slices.Contains(args, "--json=true") || format != nil && format.Value.String() == "json"
+}
+
+// printFailure prints a failure as JSON, on a line.
+func printFailure(w io.Writer, err error) {
+	kind := thriftc.KindOf(err)
+	failure := struct {
+		Error string `json:"error"`
+		Hint  string `json:"hint,omitempty"`
+		Kind  string `json:"kind"`
+		Code  int    `json:"exit_code"`
+	}{err.Error(), "", kind.String(), exitCodes[kind]}
+	var e *thriftc.Error
+	if errors.As(err, &e) {
+		failure.Hint = e.Hint
+	}
+	_ = json.NewEncoder(w).Encode(failure) // the exit code says it, too
 }
 
 func printError(w io.Writer, err error) {
@@ -101,6 +141,7 @@ func newRoot() *cobra.Command {
 		Short:         "Compress ONNX models",
 		Long:          rootHelp,
 		Example:       "  thriftc compress testmodels/glyphs.onnx --data testmodels/glyphs/desc.yaml -o out/",
+		Version:       thriftc.Version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -130,6 +171,8 @@ func newRoot() *cobra.Command {
 		}
 		return c.Help()
 	}
+	root.SetVersionTemplate(versionLine())
+	addCompletion(root)
 	root.Args = cobra.ArbitraryArgs
 	root.SuggestionsMinimumDistance = 2
 	return root

@@ -99,15 +99,24 @@ func (b *byteSize) String() string { return strconv.FormatInt(int64(*b), 10) }
 func (b *byteSize) Type() string   { return "size" }
 
 func (b *byteSize) Set(s string) error {
-	number := strings.TrimRight(s, "KMGTiB")
-	units := map[string]float64{"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-	unit, known := units[s[len(number):]]
-	x, err := strconv.ParseFloat(number, 64)
-	if err != nil || !known || !(x >= 0 && x*unit < 1<<62) {
-		return errors.New("is not a size; write 200MiB, 0.5GB or a number of bytes")
+	x, err := parseSize(s)
+	if err != nil || x >= 1<<62 {
+		return errors.New("is not a size; write 200MiB, 300kB, 0.5GB or a number of bytes")
 	}
-	*b = byteSize(x * unit)
+	*b = byteSize(x)
 	return nil
+}
+
+// parseSize reads a number of bytes with an optional unit.
+func parseSize(s string) (float64, error) {
+	number := strings.TrimRight(s, "kKMGTiB")
+	units := map[string]float64{"": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+	unit, known := units[s[len(number):]]
+	x, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	if err != nil || !known || !(x >= 0) {
+		return 0, errors.New("is not a size")
+	}
+	return x * unit, nil
 }
 
 // inputNames lists a graph's inputs for messages.

@@ -18,23 +18,23 @@ func newPasses() *cobra.Command {
 		Use:   "passes [NAME]",
 		Short: "List the passes and pipelines, or describe one",
 		Example: `  thriftc passes
-  thriftc passes quantize`,
+  thriftc passes quantize
+  thriftc passes ptq`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			t := all.Table
 			if len(args) == 1 {
 				info := t.Lookup(args[0])
 				if info == nil {
-					return usageError("no pass is called %q; 'thriftc passes' lists them", args[0])
+					return describePipeline(c.OutOrStdout(), args[0], asJSON)
 				}
 				if asJSON {
 					return writeJSON(c.OutOrStdout(), passJSON(info))
 				}
-				printPass(c.OutOrStdout(), info)
-				return nil
+				return printPass(c.OutOrStdout(), info)
 			}
 			if asJSON {
-				var out []any
+				var out []passDescription
 				for i := range t.Passes {
 					out = append(out, passJSON(&t.Passes[i]))
 				}
@@ -56,39 +56,65 @@ func newPasses() *cobra.Command {
 	return c
 }
 
-func passJSON(p *passes.Info) any {
-	type option struct {
-		Name    string `json:"name"`
-		Type    string `json:"type"`
-		Default string `json:"default"`
-		Help    string `json:"help"`
-	}
-	opts := []option{}
-	for _, o := range p.Options() {
-		opts = append(opts, option(o))
-	}
-	return struct {
-		Name    string   `json:"name"`
-		Kind    string   `json:"kind"`
-		Doc     string   `json:"doc"`
-		Options []option `json:"options"`
-	}{p.Name, p.Kind.String(), p.Doc, opts}
+type optionJSON struct {
+	Name    string `json:"name"`
+	Type    string `json:"type"`
+	Default string `json:"default"`
+	Help    string `json:"help"`
 }
 
-func printPass(w io.Writer, p *passes.Info) {
+type passDescription struct {
+	Name    string       `json:"name"`
+	Kind    string       `json:"kind,omitempty"`
+	Steps   string       `json:"steps,omitempty"` // of a pipeline
+	Doc     string       `json:"doc"`
+	Options []optionJSON `json:"options"`
+}
+
+func passJSON(p *passes.Info) passDescription {
+	return passDescription{p.Name, p.Kind.String(), "", p.Doc, optionsJSON(p.Options())}
+}
+
+func optionsJSON(options []passes.Option) []optionJSON {
+	out := []optionJSON{}
+	for _, o := range options {
+		out = append(out, optionJSON(o))
+	}
+	return out
+}
+
+// describePipeline describes a named pipeline: its steps, and the options that any of them has.
+func describePipeline(w io.Writer, name string, asJSON bool) error {
+	for _, p := range all.Table.Pipelines {
+		switch {
+		case p.Name != name:
+			continue
+		case asJSON:
+			return writeJSON(w, passDescription{p.Name, "", p.Steps, p.Doc, optionsJSON(optionsOf(name))})
+		}
+		fmt.Fprintf(w, "%s (pipeline)\n\n%s\n\nSteps: %s\n\nOptions of the steps, which %s{option=value} sets:\n", p.Name, p.Doc, p.Steps, p.Name)
+		return printOptions(w, optionsOf(name))
+	}
+	return usageError("no pass or pipeline is called %q; 'thriftc passes' lists them", name)
+}
+
+func printPass(w io.Writer, p *passes.Info) error {
 	fmt.Fprintf(w, "%s (%v)\n\n%s\n", p.Name, p.Kind, strings.TrimSpace(p.Doc))
-	opts := p.Options()
-	if len(opts) == 0 {
-		return
+	if len(p.Options()) == 0 {
+		return nil
 	}
 	fmt.Fprintln(w, "\nOptions:")
+	return printOptions(w, p.Options())
+}
+
+func printOptions(w io.Writer, options []passes.Option) error {
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	for _, o := range opts {
+	for _, o := range options {
 		def := o.Default
 		if def == "" {
 			def = "''"
 		}
 		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\n", o.Name, o.Type, def, o.Help)
 	}
-	tw.Flush()
+	return tw.Flush()
 }

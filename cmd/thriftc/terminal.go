@@ -41,19 +41,29 @@ func (h *lineHandler) WithAttrs(a []slog.Attr) slog.Handler {
 
 func (h *lineHandler) WithGroup(string) slog.Handler { return h }
 
-// newProgress returns a progress bar on a command's error output if that is a
-// terminal; otherwise one that draws nothing.
+// newProgress returns what tells how much of a command's work is done on its error output: a bar if that is a
+// terminal, otherwise a line now and then.
 func newProgress(c *cobra.Command) *report.Progress {
-	if !isTerminal(c.ErrOrStderr()) {
-		return nil
+	w := c.ErrOrStderr()
+	if f, ok := w.(*os.File); ok && isTerminal(f) {
+		return report.NewProgress(w, func() int {
+			width, _, err := term.GetSize(int(f.Fd()))
+			if err != nil {
+				return 80
+			}
+			return width
+		})
 	}
-	return report.NewProgress(c.ErrOrStderr())
+	return report.NewProgressLines(w, "thriftc: ")
 }
 
 // newLog returns the logger that shows messages as plain lines.
 func newLog(w io.Writer) *slog.Logger { return slog.New(&lineHandler{w: w}) }
 
 func isTerminal(w io.Writer) bool {
+	if o, ok := w.(*output); ok {
+		w = o.Writer
+	}
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -27,10 +28,14 @@ func newVersion() *cobra.Command {
 			if asJSON {
 				return writeJSON(c.OutOrStdout(), v)
 			}
-			fmt.Fprintf(c.OutOrStdout(), "thriftc %s %s %s/%s\n", v.Version, v.Go, v.OS, v.Arch)
-			return nil
+			_, err := io.WriteString(c.OutOrStdout(), versionLine())
+			return err
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+func versionLine() string {
+	return fmt.Sprintf("thriftc %s %s %s/%s\n", thriftc.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/thriftc/thriftc/ir"
 	"github.com/thriftc/thriftc/ir/ops"
@@ -257,7 +258,7 @@ FAIL  refuse-warnings  1, asked for at most 0
 func TestProgress(t *testing.T) {
 	var b bytes.Buffer
 	now := time.Unix(0, 0)
-	p := NewProgress(&b)
+	p := NewProgress(&b, func() int { return 80 })
 	p.now = func() time.Time { return now }
 	for i := range 20 {
 		p.Update("calibrate", i, 20)
@@ -276,6 +277,39 @@ func TestProgress(t *testing.T) {
 	var none *Progress
 	none.Update("x", 1, 2)
 	none.Clear()
+}
+
+// A bar is never wider than its terminal.
+func TestProgressFits(t *testing.T) {
+	for columns := range 100 {
+		line := fit("evaluating", "1234/5000, 1m3s left", 0.4, columns)
+		if n := utf8.RuneCountInString(line); n > columns {
+			t.Errorf("%d columns: %q", columns, line)
+		}
+	}
+	if got, want := fit("evaluating", "1/2", 0.5, 24), "evaluating ████░░░░░ 1/2"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := fit("evaluating", "1/2", 0.5, 15), "evaluating 1/2"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// Where there is no terminal a line tells every ten seconds.
+func TestProgressLines(t *testing.T) {
+	var b bytes.Buffer
+	now := time.Unix(0, 0)
+	p := NewProgressLines(&b, "thriftc: ")
+	p.now = func() time.Time { return now }
+	for i := range 25 {
+		p.Update("training", i, 100)
+		now = now.Add(time.Second)
+	}
+	p.Update("training", 100, 100)
+	p.Clear()
+	if got, want := b.String(), "thriftc: training 10/100, 1m30s left\nthriftc: training 20/100, 1m20s left\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 }
 
 func FuzzDecode(f *testing.F) {

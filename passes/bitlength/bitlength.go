@@ -72,7 +72,7 @@ type Bitlength struct {
 	FloatBias   bool     `help:"leave biases in float instead of i32 at the scale of the accumulators"`
 	KeepFolded  bool     `help:"do not put batch norms back behind convolutions that have none while training"`
 	Freeze      string   `help:"how bit lengths become whole: ceil or round"`
-	Exclude     []string `help:"patterns of the names of layers to leave in float, as in 'head/*'"`
+	Exclude     []string `help:"patterns of the names of layers to leave in float, as in 'head/*', or of their operators, as in op:Gemm"`
 
 	Epochs        float64 `help:"passes over the training data in all; 0: what the time budget allows, or 20"`
 	Learn         float64 `help:"part of the time in which bit lengths are learned; the rest fine-tunes with fixed ones"`

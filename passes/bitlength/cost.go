@@ -12,6 +12,7 @@ import (
 
 	"github.com/thriftc/thriftc/internal/f32"
 	"github.com/thriftc/thriftc/ir"
+	"github.com/thriftc/thriftc/passes"
 )
 
 // layerCost is what a bit of the layers that a pattern matches costs.
@@ -84,7 +85,7 @@ func (o *Bitlength) tableCost(q *quantiser, used map[string]bool) float64 {
 	for _, l := range q.layers() {
 		cost := 1.0
 		for _, s := range o.Costs {
-			if c, _ := parseCost(s); matches(c.pattern, l.Node.Label()) {
+			if c, _ := parseCost(s); passes.Matches(c.pattern, l.Node) {
 				used[c.pattern] = true
 				if cost = c.activations; q.unit != nil {
 					cost = c.weights

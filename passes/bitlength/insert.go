@@ -63,7 +63,7 @@ func (o *Bitlength) insert(c *passes.Context, g *ir.Graph, restored bool) (*mode
 		return nil, errors.New("the graph has no layers with constant weights")
 	}
 	for _, p := range o.Exclude {
-		if !slices.ContainsFunc(g.Nodes, func(n *ir.Node) bool { return matches(p, n.Label()) }) {
+		if !slices.ContainsFunc(g.Nodes, func(n *ir.Node) bool { return passes.Matches(p, n) }) {
 			return nil, fmt.Errorf("exclude: %q matches no layer", p)
 		}
 	}

@@ -1,7 +1,6 @@
 package bitlength
 
 import (
-	"path"
 	"slices"
 
 	"github.com/thriftc/thriftc/ir"
@@ -32,7 +31,7 @@ func (o *Bitlength) unitsOf(g *ir.Graph) (units []*unit, skipped []skip) {
 		if l != nil && l.W < 0 {
 			l, reason = nil, "it multiplies activations with each other"
 		}
-		if l != nil && slices.ContainsFunc(o.Exclude, func(p string) bool { return matches(p, n.Label()) }) {
+		if l != nil && slices.ContainsFunc(o.Exclude, func(p string) bool { return passes.Matches(p, n) }) {
 			l, reason = nil, "excluded"
 		}
 		if reason != "" {
@@ -67,13 +66,6 @@ func (o *Bitlength) unitsOf(g *ir.Graph) (units []*unit, skipped []skip) {
 		return true
 	})
 	return units, skipped
-}
-
-// matches reports whether the pattern matches the name whole, or what follows its last slash.
-func matches(pattern, name string) bool {
-	whole, _ := path.Match(pattern, name)
-	base, _ := path.Match(pattern, path.Base(name))
-	return whole || base
 }
 
 // site is a set of edges whose activations share a quantiser's bit length and range.

@@ -89,10 +89,7 @@ func (o *Quantize) fitGroup(grp *group, h *histogram) error {
 
 // isSigned reports whether activations down to lo get signed integers.
 func (o *Quantize) isSigned(lo float64) bool {
-	if o.ActAffine {
-		return o.SignedActs
-	}
-	return lo < 0
+	return o.SignedActs || !o.ActAffine && lo < 0
 }
 
 // correctBias makes up for the mean error that rounding the weights of u puts

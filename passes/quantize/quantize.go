@@ -49,7 +49,7 @@ func New() *Quantize {
 type Quantize struct {
 	WeightBits int `help:"bits of the weights, 2 to 8"`
 	ActBits    int `help:"bits of the activations, 2 to 8 or 16; 0 leaves them in float"`
-	InputBits  int `help:"least bits of the graph's inputs"`
+	InputBits  int `help:"least bits of the graph's inputs, 0 to 16"`
 
 	PerTensor      bool   `help:"one scale for each weight tensor instead of one for each output channel"`
 	WeightAffine   bool   `help:"weights with a zero point"`
@@ -57,13 +57,13 @@ type Quantize struct {
 	WeightObserver string `help:"how the scales of weights are chosen: mse or minmax"`
 
 	ActAffine  bool    `help:"activations with a zero point; otherwise signed, or unsigned where they are never negative"`
-	SignedActs bool    `help:"with act-affine: signed instead of unsigned integers"`
+	SignedActs bool    `help:"signed integers for all activations, also for those that are never negative"`
 	Observer   string  `help:"how the ranges of activations are chosen: minmax, percentile, mse or entropy"`
 	Percentile float64 `help:"percentage of an activation's numbers that the percentile observer keeps in range"`
 	Pow2       bool    `help:"scales are powers of two"`
 
-	Exclude   []string `help:"patterns of the names of layers to leave in float, as in 'head/*'"`
-	LayerBits []string `help:"other widths for layers: pattern:weights or pattern:weights/activations, as in conv1:8/8; the last match counts"`
+	Exclude   []string `help:"patterns of the names of layers to leave in float, as in 'head/*', or of their operators, as in op:Gemm"`
+	LayerBits []string `help:"other widths for layers: pattern:weights or pattern:weights/activations, as in conv1:8/8 or op:Gemm:8; the last match counts"`
 
 	BiasCorrection bool `help:"make up for the mean error of rounded weights in the biases"`
 	Recon          bool `help:"adaptive rounding: choose the integers of each layer by their effect on its outputs"`
@@ -204,13 +204,6 @@ func parseLayerBits(s string) (pattern string, weights, acts int, err error) {
 	return pattern, weights, acts, nil
 }
 
-// matches reports whether the pattern matches the name whole, or what follows its last slash.
-func matches(pattern, name string) bool {
-	whole, _ := path.Match(pattern, name)
-	base, _ := path.Match(pattern, path.Base(name))
-	return whole || base
-}
-
 // Check implements passes.Checker: it names the first node of a quantised model.
 func (o *Quantize) Check(g *ir.Graph) []backends.Problem {
 	var found *ir.Node
@@ -233,7 +226,7 @@ func (o *Quantize) choose(units []*unit, skipped []skip) ([]skip, error) {
 		u.bits, u.actBits = o.WeightBits, o.ActBits
 		for _, l := range u.layers {
 			for _, s := range o.LayerBits {
-				if pattern, w, a, _ := parseLayerBits(s); matches(pattern, l.Node.Label()) {
+				if pattern, w, a, _ := parseLayerBits(s); passes.Matches(pattern, l.Node) {
 					used[s] = true
 					if u.bits = w; a >= 0 {
 						u.actBits = a
@@ -243,7 +236,7 @@ func (o *Quantize) choose(units []*unit, skipped []skip) ([]skip, error) {
 		}
 		for _, l := range u.layers {
 			for _, s := range o.Exclude {
-				if matches(s, l.Node.Label()) {
+				if passes.Matches(s, l.Node) {
 					used[s] = true
 					if u.bits != 0 {
 						skipped = append(skipped, skip{l.Node.Label(), "excluded by " + s})
@@ -256,10 +249,20 @@ func (o *Quantize) choose(units []*unit, skipped []skip) ([]skip, error) {
 	var errs []error
 	for _, s := range slices.Concat(o.LayerBits, o.Exclude) {
 		if !used[s] {
-			errs = append(errs, fmt.Errorf("%q matches no layer", s))
+			errs = append(errs, fmt.Errorf("%q matches no layer; the layers are %s", s, someOf(namesOf(units))))
 		}
 	}
 	return skipped, errors.Join(errs...)
+}
+
+func namesOf(units []*unit) []string {
+	var out []string
+	for _, u := range units {
+		for _, l := range u.layers {
+			out = append(out, l.Node.Label())
+		}
+	}
+	return out
 }
 
 // widenInputs gives groups that hold an input of the graph at least InputBits.
