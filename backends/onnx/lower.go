@@ -231,7 +231,10 @@ func (l *lowering) endMoves() {
 	if l.opset < 21 {
 		return
 	}
-	for _, n := range slices.Clone(l.r.Graph().Nodes) {
+	todo := slices.Clone(l.r.Graph().Nodes)
+	for len(todo) > 0 {
+		n := todo[0]
+		todo = todo[1:]
 		if n.Op.Name != "DequantizeLinear" || n.In[0].IsConst() || n.In[0].Type.Elem != tensor.I8 || n.Int("block_size") != 0 {
 			continue
 		}
@@ -249,31 +252,50 @@ func (l *lowering) endMoves() {
 		if last == n.Out[0] || slices.ContainsFunc(last.Uses(), func(u ir.Use) bool { return u.Node.Op.Name == "QuantizeLinear" }) {
 			continue
 		}
-		if err := l.quantiseAgain(last, n); err != nil {
+		again, err := l.quantiseAgain(last, n)
+		if err != nil {
 			l.problem(n, "%v", err)
 			return
 		}
+		todo = append(todo, again...) // operators that move elements may follow those too
 	}
 }
 
-// quantiseAgain puts QuantizeLinear and DequantizeLinear with the parameters of dq behind v.
-func (l *lowering) quantiseAgain(v *ir.Value, dq *ir.Node) error {
+// quantiseAgain puts QuantizeLinear and, for each user, a DequantizeLinear with the parameters
+// of dq behind v, and returns the latter.
+func (l *lowering) quantiseAgain(v *ir.Value, dq *ir.Node) ([]*ir.Node, error) {
 	zero := dq.Input(2)
 	if zero == nil {
 		zero = l.r.Const(v.Name+"_zero_point", tensor.FromInt64s(tensor.I8, []int64{0}))
 	}
 	after := l.r.After(v.Def)
+	users := slices.Clone(v.Uses())
 	q, err := after.Add("QuantizeLinear", "", nil, []*ir.Value{v, dq.In[1], zero}, v.Name+"_again")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	d, err := after.Add("DequantizeLinear", "", nil, []*ir.Value{q.Out[0], dq.In[1], zero}, v.Name+"_kept")
-	if err != nil {
-		return err
+	kept := func() (*ir.Node, error) {
+		return after.Add("DequantizeLinear", "", nil, []*ir.Value{q.Out[0], dq.In[1], zero}, v.Name+"_kept")
 	}
-	l.r.ReplaceUses(v, d.Out[0])
-	l.r.SetInput(q, 0, v)
-	return nil
+	var all []*ir.Node
+	if v.IsOutput() {
+		d, err := kept()
+		if err != nil {
+			return nil, err
+		}
+		l.r.ReplaceUses(v, d.Out[0])
+		l.r.SetInput(q, 0, v)
+		all = append(all, d)
+	}
+	for _, u := range users {
+		d, err := kept()
+		if err != nil {
+			return nil, err
+		}
+		l.r.SetInput(u.Node, u.Index, d.Out[0])
+		all = append(all, d)
+	}
+	return all, nil
 }
 
 // ownParameters gives every quantiser constants of its own, because the converters of qonnx

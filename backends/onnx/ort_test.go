@@ -101,6 +101,12 @@ func TestRuntimeLoads(t *testing.T) {
 		{"Unsqueeze, Squeeze", `%m = Unsqueeze(%q, %one)
   %n = Squeeze(%m, %one)
   %y = Exp(%n)`, 23, ort.All},
+		{"moved on from one of two users", `%m = Unsqueeze(%q, %one)
+  %n = Squeeze(%m, %one)
+  %e = Exp(%n)
+  %k = Squeeze(%m, %one)
+  %f = Sigmoid(%k)
+  %y = Add(%e, %f)`, 21, ort.All},
 		{"two bits", `%d = DequantizeLinear(%p, %ws) {axis = 0}
   %c = Conv(%q, %d)
   %y = thriftc.Quant(%c, %s, %z, %b)`, 25, ort.All},

@@ -44,6 +44,11 @@ func importQuant(r *ir.Rewriter, n *ir.Node, _ int) error {
 	if len(n.In) != 4 || slices.Contains(n.In, nil) {
 		return fail("has %d inputs, expected 4", len(n.In))
 	}
+	for i, port := range n.Op.Inputs()[:3] {
+		if !n.In[i].Type.Elem.IsFloat() {
+			return fail("%s is %v, expected floats", port.Name, n.In[i].Type)
+		}
+	}
 	bits := n.ConstIn(3)
 	if bits == nil {
 		return fail("bitwidth is computed, expected a constant")

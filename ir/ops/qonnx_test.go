@@ -57,6 +57,7 @@ func TestImportQONNX(t *testing.T) {
 		{"bipolar", "onnx.brevitas.BipolarQuant", nil, []*tensor.Tensor{tensor.Of([]float32{1, 2}, 1, 2, 1)}, []float32{-1, 1, 2, 2}},
 		{"bits 2.5", "qonnx.custom_op.general.Quant", nil, []*tensor.Tensor{s(1), s(0), s(2.5)}, nil},
 		{"two dimensions", "qonnx.custom_op.general.Quant", nil, []*tensor.Tensor{tensor.Of([]float32{1, 1, 1, 1}, 1, 2, 2), s(0), s(8)}, nil},
+		{"integer scale", "qonnx.custom_op.general.Quant", nil, []*tensor.Tensor{tensor.Scalar(int32(1)), s(0), s(8)}, nil},
 		{"rounding mode", "qonnx.custom_op.general.Quant", ir.MakeAttrs("rounding_mode", "NEAR"), []*tensor.Tensor{s(1), s(0), s(8)}, nil},
 		{"FloatQuant", "qonnx.custom_op.general.FloatQuant", nil, []*tensor.Tensor{s(1)}, nil},
 		{"Trunc 1", "qonnx.custom_op.general.Trunc", nil, []*tensor.Tensor{s(1), s(0), s(5), s(4)}, []float32{-2, 0, 1, 150}},
