@@ -180,11 +180,8 @@ func constant(g *ir.Graph, v *ir.Value) error {
 	r := ir.NewRewriter(g)
 	t := tensor.FromFloat32s(tensor.F32, v.Data.Float32s(), v.Data.Shape()...)
 	weight := slices.ContainsFunc(v.Uses(), func(u ir.Use) bool {
-		switch u.Node.Op.Name {
-		case "Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization":
-			return true
-		}
-		return false
+		l := u.Node.Op.Layer
+		return l != nil && l.Channels != nil || u.Node.Op.Name == "BatchNormalization"
 	})
 	if weight || v.Data.Len()*4 <= smallBytes {
 		lowest := float32(-65504) // of the type that it had: it stands for "nothing" where MaxPool is padded
