@@ -5,7 +5,7 @@ SHELL       := bash
 GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test check golden generate schemas conformance differential cases mutants random-graphs fuzz arm64 bench bench-ptq bench-quantize bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort module clean
+.PHONY: build test check golden generate schemas conformance differential cases mutants random-graphs accept accept-ci fuzz arm64 bench bench-ptq bench-quantize bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort module clean
 
 build: ## build the one static binary, bin/thriftc
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/thriftc ./cmd/thriftc
@@ -33,6 +33,26 @@ schemas: ## the table of every version of every ONNX operator, from the onnx pac
 	@$(PYTHON) -c 'import onnx' || { echo "*** the onnx package is not installed: pip install onnx==1.23.2, or give PYTHON=… ***" >&2; exit 1; }
 	$(PYTHON) internal/onnxschema/schemas.py > internal/onnxschema/schemas.tmp
 	mv internal/onnxschema/schemas.tmp internal/onnxschema/schemas.txt
+
+# Each reader stands in an environment with the packages that it was tried with.
+ACCEPT = $(CURDIR)/.cache/accept
+ACCEPT_onnx     = onnx==1.23.2 onnxruntime==1.31.1
+ACCEPT_qonnx    = qonnx==1.0.0 hls4ml==1.3.0 onnx==1.21.0 onnxruntime==1.31.1
+ACCEPT_finn     = finn-plus==1.6.1
+ACCEPT_runtimes = onnx==1.23.2 onnxruntime==1.31.1 onnxsim==0.8.1 onnxslim==0.1.98 openvino==2026.4.0 tract==0.23.9
+$(ACCEPT)/%/installed:
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "*** Python 3 with venv is not installed: NO reader is tried (Debian: apt-get install python3-venv) ***" >&2; exit 1; }
+	rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check $(ACCEPT_$*)
+	touch $@
+
+READ_CI = checker=$(ACCEPT)/onnx/bin/python onnxruntime=$(ACCEPT)/onnx/bin/python qonnx=$(ACCEPT)/qonnx/bin/python hls4ml=$(ACCEPT)/qonnx/bin/python
+accept-ci: $(ACCEPT)/onnx/installed $(ACCEPT)/qonnx/installed ## files in every dialect, read by onnx's checker, ONNX Runtime, qonnx and hls4ml (with g++)
+	$(GO) run ./internal/accept -python '$(READ_CI)'
+
+READ = finn-plus=$(ACCEPT)/finn/bin/python onnxsim=$(ACCEPT)/runtimes/bin/python onnxslim=$(ACCEPT)/runtimes/bin/python openvino=$(ACCEPT)/runtimes/bin/python tract=$(ACCEPT)/runtimes/bin/python
+accept: $(foreach e,onnx qonnx finn runtimes,$(ACCEPT)/$(e)/installed) ## the same with FINN+, onnxsim, onnxslim, OpenVINO and tract, into docs/results/accept.md; half an hour; ONLY= is a pattern of file names
+	$(GO) run ./internal/accept -only '$(ONLY)' -python '$(READ_CI) $(READ)' -out docs/results/accept.md
 
 FUZZTIME ?= 10s
 LAYOUTS  ?= 20000

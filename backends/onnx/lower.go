@@ -118,6 +118,9 @@ func (l *lowering) quantiser(n *ir.Node) {
 }
 
 func (l *lowering) weight(n *ir.Node) {
+	if s := n.In[1].Type; n.Attrs.Has("axis") && !s.Unranked && s.Rank() == 0 {
+		l.r.DeleteAttr(n, "axis") // qonnx takes it for a promise of several scales
+	}
 	q := n.ConstIn(0)
 	if q == nil {
 		if l.format == QCDQ {
