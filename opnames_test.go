@@ -136,7 +136,7 @@ func namesIn(n ast.Node) []string {
 					add(e.Elts[0])
 				}
 			default:
-				add(e.(ast.Expr))
+				add(e)
 			}
 		}
 	case *ast.BinaryExpr:

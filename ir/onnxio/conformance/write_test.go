@@ -2,7 +2,6 @@ package conformance
 
 import (
 	"errors"
-	"fmt"
 	"path/filepath"
 	"testing"
 
@@ -42,7 +41,7 @@ func TestEveryOpset(t *testing.T) {
 			written++
 		}
 	}
-	t.Log(fmt.Sprintf("%d models written and run, %d refused", written, refused))
+	t.Logf("%d models written and run, %d refused", written, refused)
 	if written < 10*refused {
 		t.Error("more is refused than before")
 	}
