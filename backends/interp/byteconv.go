@@ -221,7 +221,7 @@ func (c *byteConv) product(in, out *view, after []bound) *product {
 	if pairs {
 		weights, scale = z.pairs, 2
 	}
-	p.weights = &view{base: unsafe.Pointer(unsafe.SliceData(weights))}
+	p.weights = weights
 	for i := range z.panels {
 		n := &z.panels[i]
 		at := 0
@@ -235,9 +235,11 @@ func (c *byteConv) product(in, out *view, after []bound) *product {
 		Zero: c.out.Zero - simd.RoundingBits, Range: [2]uint8{uint8(c.out.Lo + float32(c.out.Zero)), uint8(c.out.Hi + float32(c.out.Zero))}}
 	run := func(k *worker, blocks, pixels int) { s.Bytes(blocks, pixels, &k.tile) }
 	switch {
+	case s.ByteWords() && !depthwise:
+		run = func(k *worker, _, pixels int) { byPasses(s, k, pixels) }
 	case pairs:
 		run = func(k *worker, _, pixels int) {
-			pairTile(s, &k.tile, pixels, unsafe.Pointer(&z.pairs[0]), unsafe.Pointer(&z.weights[0]))
+			pairTile(s, &k.tile, pixels, z.pairs.base, z.weights.base)
 		}
 	case depthwise:
 		run = func(k *worker, _, pixels int) { s.BytesDepthwise(pixels, &k.tile) }
@@ -257,6 +259,42 @@ func (c *byteConv) product(in, out *view, after []bound) *product {
 func (c *byteConv) form(most, block int, depthwise, pairs bool) string {
 	params := [3]*tensor.Tensor{c.node.ConstIn(3), c.node.ConstIn(4), c.node.ConstIn(5)}
 	return fmt.Sprintf("bytes %v %v %v %v %v %v %v %v %v %v %p %p %p %p", c.w.groups, c.w.kh, c.w.kw, c.w.dw, most, block, depthwise, pairs, c.zero, c.rows, params[0], params[1], params[2], &c.mult[0]) + fmt.Sprint(c.out.Lo, c.out.Hi)
+}
+
+// bytePass is how many taps of i16 weights stay in the first-level cache from one kernel to the next.
+const bytePass = 128
+
+// byPasses computes a tile of one block whose kernels serve few pixels at a time: some taps after the others,
+// so that all its pixels find the weights of a pass in the cache.
+func byPasses(s *simd.Set, k *worker, pixels int) {
+	t := &k.tile
+	if t.K <= bytePass*3/2 || pixels <= s.BytePixels(1)/4 {
+		s.Bytes(1, pixels, t)
+		return
+	}
+	if k.partial == nil {
+		k.partial = make([]int32, s.BytePixels(1)*simd.Block)
+	}
+	keep, partial := *t, unsafe.Pointer(&k.partial[0])
+	off := unsafe.Slice(keep.Off, keep.K)
+	t.Add = partial
+	for done := 0; done < keep.K; done += t.K {
+		t.K = min(bytePass, keep.K-done)
+		t.Off = &off[done]
+		t.W = unsafe.Add(keep.W, done*128)
+		t.Y, t.YDist, t.Flags = partial, 4*simd.Block, simd.Sums
+		if done+t.K == keep.K {
+			t.Y, t.YDist, t.Flags = keep.Y, keep.YDist, keep.Flags
+		}
+		if done > 0 {
+			t.Flags |= simd.Add
+		}
+		s.Bytes(1, pixels, t)
+		for _, d := range off[done : done+t.K] {
+			t.X = unsafe.Add(t.X, d)
+		}
+	}
+	*t = keep
 }
 
 // pairTile computes a depthwise tile in pairs, and a last odd pixel alone.

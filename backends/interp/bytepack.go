@@ -24,8 +24,8 @@ type bytePanel struct {
 // packedBytes is a byteConv's constants as the kernels want them.
 type packedBytes struct {
 	panels  []bytePanel
-	weights []int8 // blocks of stride taps
-	pairs   []int8 // the same for pairs of pixels, where these have a kernel
+	weights *view // blocks of stride bytes: i8, or i16 where kernels want these
+	pairs   *view // the same for pairs of pixels, of 2·stride bytes, where these have a kernel
 	stride  int
 	bias    *view
 	mult    *view
@@ -84,16 +84,17 @@ func (c *byteConv) pack(most, block int, depthwise, pairs bool) *packedBytes {
 	for i := range p.panels {
 		p.stride = max(p.stride, 64*len(p.panels[i].taps))
 	}
-	p.weights = make([]int8, blocks*p.stride)
+	weights := make([]int8, blocks*p.stride)
+	var twice []int8
 	if pairs {
-		p.pairs = make([]int8, 2*len(p.weights))
+		twice = make([]int8, 2*len(weights))
 	}
 	for i := range p.panels {
 		n := &p.panels[i]
 		for j, from := range n.weights {
-			copy(p.weights[(n.block+j)*p.stride:], from)
+			copy(weights[(n.block+j)*p.stride:], from)
 			for t := range len(from) / 64 * b2i(pairs) {
-				to := p.pairs[2*((n.block+j)*p.stride+64*t):]
+				to := twice[2*((n.block+j)*p.stride+64*t):]
 				copy(to[:64], from[64*t:])
 				for l := 0; l < 64; l += 4 {
 					copy(to[64+l+1:64+l+4], from[64*t+l:])
@@ -102,7 +103,22 @@ func (c *byteConv) pack(most, block int, depthwise, pairs bool) *packedBytes {
 		}
 		n.weights = nil
 	}
+	words := c.x.set.ByteWords()
+	p.weights, p.pairs = weightView(weights, words), weightView(twice, words)
+	p.stride *= 1 + b2i(words)
 	return p
+}
+
+// weightView returns a view of weights, as i16 if that is wanted.
+func weightView(w []int8, words bool) *view {
+	if !words {
+		return &view{base: unsafe.Pointer(unsafe.SliceData(w))}
+	}
+	wide := make([]int16, len(w))
+	for i, x := range w {
+		wide[i] = int16(x)
+	}
+	return &view{base: unsafe.Pointer(unsafe.SliceData(wide))}
 }
 
 // inParallel calls f for 0 to n−1 on so many threads.

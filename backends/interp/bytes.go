@@ -59,6 +59,20 @@ func relayBytes(from, to *view) []phase {
 	if from.block == to.block && flip == 0 {
 		return rowTasks(to, 1, func(_ *worker, n, g, y int) { copy(to.byteLine(n, g, y), from.byteLine(n, g, y)) })
 	}
+	if to.h*to.w == 1 && flat(from, to) { // the channels of an image lie beside each other in both
+		parts := 1 + to.size/chunk
+		return []phase{{parts, func(_ *worker, i int) {
+			for n, end := part(to.n, i, parts); n < end; n++ {
+				dst := unsafe.Slice((*uint8)(to.ptr(to.at(n, 0, 0))), to.c)
+				src := unsafe.Slice((*uint8)(from.ptr(from.at(n, 0, 0))), to.c)
+				if flip != 0 {
+					flipBytes(dst, src)
+				} else {
+					copy(dst, src)
+				}
+			}
+		}}}
+	}
 	return rowTasks(to, 4, func(_ *worker, n, g, y int) {
 		dst := to.byteLine(n, g, y)
 		for l := range min(to.block, to.c-g*to.block) {
@@ -120,7 +134,10 @@ func byteUnit(x *executable, n *ir.Node) (unit, bool) {
 		return unit{}, false
 	}
 	u, ok := f(x, n)
-	u.node, u.kind, u.out = n, computed, n.Out
+	u.node, u.kind = n, computed
+	if u.out = n.Out; len(u.fused) > 0 {
+		u.out = u.fused[len(u.fused)-1].Out
+	}
 	return u, ok
 }
 
@@ -200,7 +217,7 @@ func byteRange(n *ir.Node, i int, p *simd.ByteRow) bool {
 	return lo <= hi
 }
 
-// quantizeUnit is QuantizeLinear of floats with one scale.
+// quantizeUnit is QuantizeLinear of floats with one scale, and the Clip that alone uses its result.
 func quantizeUnit(x *executable, n *ir.Node) (unit, bool) {
 	s := n.ConstIn(1)
 	shape, ok := n.In[0].Type.Static()
@@ -216,13 +233,21 @@ func quantizeUnit(x *executable, n *ir.Node) (unit, bool) {
 		}
 	}
 	lo, hi := e.Range()
+	out, fused := n.Out[0], []*ir.Node(nil)
+	if uses := out.Uses(); len(uses) == 1 && !out.IsOutput() && uses[0].Node.Op.Name == "Clip" && uses[0].Index == 0 && uses[0].Node.Graph() == n.Graph() {
+		if limit, ok := clipRange(uses[0].Node); ok && limit[0] <= limit[1] {
+			lo, hi = limit[0], limit[1]
+			fused = []*ir.Node{uses[0].Node}
+			out = fused[0].Out[0]
+		}
+	}
 	p.Limit(lo-z, hi-z, z+offsetOf(e))
 	block := byteBlock(shape[1])
 	if shape[1] == 1 {
 		block = 1
 	}
-	rows := inRows(shape) && !slices.ContainsFunc(n.Out[0].Uses(), func(u ir.Use) bool { return slices.Contains(windowed, u.Node.Op.Name) })
-	return unit{name: "quantise", in: n.In[:1], arrange: func(lies []int) ([]want, want) {
+	rows := inRows(shape) && !slices.ContainsFunc(out.Uses(), func(u ir.Use) bool { return slices.Contains(windowed, u.Node.Op.Name) })
+	return unit{name: "quantise", in: n.In[:1], fused: fused, arrange: func(lies []int) ([]want, want) {
 		if lies[0] == 1 && rows {
 			return []want{plain}, plain
 		}
@@ -397,26 +422,32 @@ func lookupUnit(x *executable, n *ir.Node) (unit, bool) {
 // clipBytes is Clip of bytes.
 func clipBytes(x *executable, n *ir.Node) (unit, bool) {
 	e := n.In[0].Type.Elem
-	if n.In[0].HasData() {
+	limit, ok := clipRange(n)
+	if !ok || n.In[0].HasData() {
 		return unit{}, false
 	}
-	least, greatest := e.Range()
-	limit := [2]int64{least, greatest}
+	least, _ := e.Range()
+	var table [256]uint8
+	for i := range table {
+		table[i] = uint8(min(max(least+int64(i), limit[0]), limit[1]) + offsetOf(e))
+	}
+	return tableUnit(x, n, &table)
+}
+
+// clipRange returns the limits of a Clip of bytes, false if they are no constants.
+func clipRange(n *ir.Node) (limit [2]int64, ok bool) {
+	limit[0], limit[1] = n.In[0].Type.Elem.Range()
 	for i := range limit {
 		if n.Input(i+1) == nil {
 			continue
 		}
 		q, ok := scalarInt(n, i+1)
 		if !ok {
-			return unit{}, false
+			return limit, false
 		}
 		limit[i] = q
 	}
-	var table [256]uint8
-	for i := range table {
-		table[i] = uint8(min(max(least+int64(i), limit[0]), limit[1]) + offsetOf(e))
-	}
-	return tableUnit(x, n, &table)
+	return limit, true
 }
 
 // sameBytes is a node that gives an image of one pixel, or a row, another shape.

@@ -287,6 +287,10 @@ func TestByteMoves(t *testing.T) {
 		scale, e := b.Float("s", 0.02), b.byteType()
 		zp, z := b.zero(e)
 		v := b.node("QuantizeLinear", []*ir.Value{b.data(shape...), scale, zp})
+		if r.IntN(3) == 0 {
+			limit := b.integer(e, z+r.Int64N(20)-10)
+			v = b.node("Clip", [][]*ir.Value{{v, limit}, {v, nil, limit}, {v, limit, limit}, {v, b.integer(e, 99), b.integer(e, 9)}}[r.IntN(4)])
+		}
 		b.zeros[v] = z
 		for range 1 + r.IntN(4) {
 			if x := v; r.IntN(3) == 0 {
@@ -396,5 +400,31 @@ func TestByteAllocations(t *testing.T) {
 			t.Errorf("%s: %v allocations", s.Name, n)
 		}
 		x.Close()
+	}
+}
+
+// Products of so many taps that some kernels take them in several passes.
+func TestBytePasses(t *testing.T) {
+	for seed := range uint64(12) {
+		b := &byteBuilder{newBuilder(t, seed), map[*ir.Value]int64{}}
+		r := b.rand
+		e := b.byteType()
+		zp, z := b.zero(e)
+		shape := []int{1 + r.IntN(2), 70 + r.IntN(200), 3 + r.IntN(4), 1 + r.IntN(30)}
+		if seed%3 == 0 {
+			shape = []int{1 + r.IntN(30), 700 + r.IntN(900)}
+		}
+		v := b.node("QuantizeLinear", []*ir.Value{b.data(shape...), b.Float("s", 0.02), zp})
+		b.zeros[v] = z
+		if len(shape) == 4 {
+			w := b.ints(tensor.I8, -128, 127, 1+r.IntN(40), shape[1], 3, 3)
+			v = b.result("thriftc.QConv", []*ir.Value{v, w, zp, nil, nil, b.multiplier(1e6, 1)}, "pads", []int{1, 1, 1, 1})
+		}
+		if r.IntN(2) == 0 {
+			v = b.product(v, true)
+		} else {
+			v = b.node("DequantizeLinear", []*ir.Value{b.product(v, false), b.Float("s", 0.02)})
+		}
+		b.check(fmt.Sprint("passes ", seed), v, 0)
 	}
 }

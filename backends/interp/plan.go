@@ -112,6 +112,7 @@ type worker struct {
 	gather   simd.Gather
 	picks    simd.ByteGather
 	bytes    simd.ByteRow // of results in bytes
+	partial  []int32      // sums of some taps of a tile of bytes
 	mux      simd.Mux
 	qmux     simd.QMux
 	lanes    simd.Lanes

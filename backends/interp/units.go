@@ -137,7 +137,12 @@ func inOrder(list []unit) []unit {
 // nodes after n that the unit computes to inside.
 func choose(x *executable, n *ir.Node, inside map[*ir.Node]bool) (unit, *ir.Node) {
 	if u, ok := byteUnit(x, n); ok {
-		return u, n
+		last := n
+		for _, m := range u.fused {
+			inside[m] = true
+			last = m
+		}
+		return u, last
 	}
 	if isView(n) {
 		return unit{node: n, name: "view", kind: viewed, in: n.In[:1], out: n.Out}, n

@@ -36,10 +36,11 @@ func (v isa) bytes() {
 		}
 		v.bytePeak()
 	} else {
-		for p := 1; p <= 2; p++ {
+		for p := 1; p <= 3; p++ {
 			v.byteTile(fmt.Sprintf("byteConv1x%d", p), 1, p, (*byteConv).denseWords)
 		}
 		v.byteTile("byteDepthwise1", 1, 1, (*byteConv).depthwiseWords)
+		v.byteTile("bytePairs2", 1, 2, (*byteConv).depthwiseWords)
 		for p := 1; p <= 8; p++ {
 			v.byteMaxTile(p)
 		}
@@ -78,11 +79,11 @@ func (v isa) byteTile(name string, blocks, pixels int, sums func(*byteConv)) {
 	JZ(LabelRef("store"))
 	sums(c)
 	Label("store")
-	if v.lanes == 16 {
-		c.storeBytes()
-	} else {
+	if v.lanes == 8 {
 		c.storeHalves()
+		return
 	}
+	c.storeBytes()
 	VZEROUPPER()
 	RET()
 }
@@ -99,7 +100,7 @@ func (c *byteConv) taps(moving []reg.Register, w reg.Register, size int, body fu
 	}
 	body()
 	if w != nil {
-		ADDQ(Imm(uint64(size)), w)
+		ADDQ(U32(uint32(size)), w)
 	}
 	ADDQ(Imm(8), off)
 	DECQ(k)
@@ -278,33 +279,31 @@ func (v isa) roundingOffset() reg.VecVirtual {
 	return big
 }
 
-// denseWords is dense with 16-bit products: a sum of an output channel lies in two lanes.
+// denseWords is dense with 16-bit weights and products: a sum of an output channel lies in two lanes.
 func (c *byteConv) denseWords() {
 	moving, at := c.pixelAt(c.word(tileX), c.word(tileDist))
 	w := c.word(tileW)
-	c.taps(moving, w, 64, func() {
+	c.taps(moving, w, 128, func() {
 		x := make([]reg.VecVirtual, c.pixels)
 		for p := range x {
 			x[p] = YMM()
 			VPBROADCASTD(at[p], x[p].AsX())
 			VPMOVZXBW(x[p].AsX(), x[p])
 		}
+		y := YMM()
 		for i := range c.acc {
-			wi := YMM()
-			VPMOVSXBW(Mem{Base: w, Disp: 16 * i}, wi)
 			for p := range x {
-				y := YMM()
-				VPMADDWD(wi, x[p], y)
+				VPMADDWD(Mem{Base: w, Disp: 32 * i}, x[p], y)
 				VPADDD(y, c.acc[i][p], c.acc[i][p])
 			}
 		}
 	})
 }
 
-// depthwiseWords is depthwise with 16-bit products.
+// depthwiseWords is depthwise, or pairs where there are two pixels, with 16-bit weights and products.
 func (c *byteConv) depthwiseWords() {
 	x, w := c.word(tileX), c.word(tileW)
-	c.taps([]reg.Register{x}, w, 64, func() {
+	c.taps([]reg.Register{x}, w, 128*c.pixels, func() {
 		var px [4]reg.VecVirtual
 		for j := range px {
 			px[j] = XMM()
@@ -317,33 +316,83 @@ func (c *byteConv) depthwiseWords() {
 			VPUNPCKHBW(px[2*j+1], px[2*j], two[j][1])
 		}
 		for i := range c.acc {
-			q := XMM()
+			q := YMM()
 			if i%2 == 0 {
-				VPUNPCKLWD(two[1][i/2], two[0][i/2], q)
+				VPUNPCKLWD(two[1][i/2], two[0][i/2], q.AsX())
 			} else {
-				VPUNPCKHWD(two[1][i/2], two[0][i/2], q)
+				VPUNPCKHWD(two[1][i/2], two[0][i/2], q.AsX())
 			}
-			y, wi := YMM(), YMM()
-			VPMOVZXBW(q, y)
-			VPMOVSXBW(Mem{Base: w, Disp: 16 * i}, wi)
-			VPMADDWD(wi, y, y)
-			VPADDD(y, c.acc[i][0], c.acc[i][0])
+			VPMOVZXBW(q.AsX(), q)
+			for p := range c.pixels {
+				y := YMM()
+				VPMADDWD(Mem{Base: w, Disp: 128*p + 32*i}, q, y)
+				VPADDD(y, c.acc[i][p], c.acc[i][p])
+			}
 		}
 	})
 }
 
-// storeHalves joins the two lanes of each channel, adds the bias and stores the sums.
+// storeHalves joins the two lanes of each channel, adds the bias, and stores the sums or requantised bytes.
 func (c *byteConv) storeHalves() {
-	bias, y, dist := c.word(tileBias), c.word(tileY), c.word(tileYDist)
+	each := func(body func(i, p int, a reg.VecVirtual)) {
+		for p := range c.pixels {
+			for i := 0; i < 4; i += 2 {
+				body(i, p, c.acc[i][p])
+			}
+		}
+	}
+	each(func(i, p int, a reg.VecVirtual) {
+		VPHADDD(c.acc[i+1][p], a, a)
+		VPERMQ(Imm(0xd8), a, a)
+	})
+	TESTQ(U32(flagAdd), c.word(tileFlags))
+	JNZ(LabelRef("earlier"))
+	bias := c.word(tileBias)
+	each(func(i, _ int, a reg.VecVirtual) { VPADDD(Mem{Base: bias, Disp: 16 * i}, a, a) })
+	Label("whole")
+	y, dist := c.word(tileY), c.word(tileYDist)
+	TESTQ(U32(flagSums), c.word(tileFlags))
+	JZ(LabelRef("requantise"))
 	c.perPixel(y, dist, func(p int) {
 		for i := 0; i < 4; i += 2 {
-			a := c.acc[i][p]
-			VPHADDD(c.acc[i+1][p], a, a)
-			VPERMQ(Imm(0xd8), a, a)
-			VPADDD(Mem{Base: bias, Disp: 16 * i}, a, a)
-			VMOVDQU(a, Mem{Base: y, Disp: 16 * i})
+			VMOVDQU(c.acc[i][p], Mem{Base: y, Disp: 16 * i})
 		}
 	})
+	VZEROUPPER()
+	RET()
+
+	Label("requantise")
+	mult, big, zero := c.word(tileScale), c.roundingOffset(), YMM()
+	VPBROADCASTD(Mem{Base: c.t, Disp: tileZero}, zero)
+	for i := 0; i < 4; i += 2 {
+		m := YMM()
+		VMOVUPS(Mem{Base: mult, Disp: 16 * i}, m)
+		for _, a := range c.acc[i] {
+			VCVTDQ2PS(a, a)
+			VFMADD213PS(big, m, a)
+			VPADDD(zero, a, a)
+		}
+	}
+	lo, hi := XMM(), XMM()
+	VPBROADCASTB(Mem{Base: c.t, Disp: tileRange}, lo)
+	VPBROADCASTB(Mem{Base: c.t, Disp: tileRange + 1}, hi)
+	c.perPixel(y, dist, func(p int) { // four channels of each half in a lane, put in order at last
+		a, other := c.acc[0][p], XMM()
+		VPACKSSDW(c.acc[2][p], a, a)
+		VPACKUSWB(a, a, a)
+		VEXTRACTI128(Imm(1), a, other)
+		VPUNPCKLDQ(other, a.AsX(), other)
+		VPMAXUB(lo, other, other)
+		VPMINUB(hi, other, other)
+		VMOVDQU(other, Mem{Base: y})
+	})
+	VZEROUPPER()
+	RET()
+
+	Label("earlier")
+	add := c.word(tileAdd)
+	each(func(i, p int, a reg.VecVirtual) { VPADDD(Mem{Base: add, Disp: 64*p + 16*i}, a, a) })
+	JMP(LabelRef("whole"))
 }
 
 // bytePeak writes n rounds of byte products on registers alone.

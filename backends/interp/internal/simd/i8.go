@@ -11,13 +11,14 @@ import (
 //	sum[b][p][l] = bias[b][l] + Σ_k Σ_i w[b][k][l][i] · x[off(k) + p·Dist + i]         Bytes
 //	sum[b][p][l] = bias[b][l] + Σ_k Σ_i w[b][k][l][i] · x[off(k) + p·Dist + 16·i + l]  BytesDepthwise
 //
-// In the second the four are neighbouring pixels. Bias has 16 int32 for each block. Then
+// In the second the four are neighbouring pixels. Weights are i16 where Set.ByteWords says so. Bias has 16 int32 for each block. Then
 //
 //	y = clamp(round(sum·Scale + 1.5·2²³) as an integer + Zero, Range[0], Range[1])
 //
 // where the f32 product and sum are rounded once: so Zero is the zero point less RoundingBits,
 // and the rounding is that to the nearest whole number, ties to even, if the sum fits 24 bits and the
-// product 22. No other flag than Sums counts.
+// product 22. No other flags than Sums and, where weights are i16, Add count: then sums start from the
+// i32 sums at Add, 16 for each pixel after each other, instead of Bias.
 
 // Sums is the flag of a Tile of bytes whose i32 sums are stored instead of bytes.
 // Kernels for which Set.ByteSums is true know nothing else.
@@ -57,8 +58,10 @@ type byteKernels struct {
 	conv       [][]func(t *uint64) // by blocks and pixels, both less one
 	depthwise  []func(t *uint64)   // by pixels less one
 	pairs      []func(t *uint64)   // by pairs of pixels less one
-	maxTiles   []func(t *uint64)   // by pixels less one
-	gather     []func(g *uint64)   // by sources less one
+	turns      int                 // so many tiles after each other are one; 0: one
+	words      bool
+	maxTiles   []func(t *uint64) // by pixels less one
+	gather     []func(g *uint64) // by sources less one
 	sums       bool
 	peak       func(n int)
 	requantise func(n int, dst *uint8, src *int32, p *uint64)
@@ -78,36 +81,58 @@ func (p *ByteRow) words() *uint64 { return (*uint64)(unsafe.Pointer(p)) }
 // ByteSums reports whether tiles of bytes always store sums.
 func (s *Set) ByteSums() bool { return s.bytes.sums }
 
+// ByteWords reports whether the weights of tiles of bytes are i16.
+func (s *Set) ByteWords() bool { return s.bytes.words }
+
 // BytePixels returns how many pixels a tile of bytes of so many blocks may have; 0 if there is none.
 func (s *Set) BytePixels(blocks int) int {
 	if blocks > len(s.bytes.conv) {
 		return 0
 	}
-	return len(s.bytes.conv[blocks-1])
+	return len(s.bytes.conv[blocks-1]) * max(1, s.bytes.turns)
 }
 
 // ByteDepthwisePixels returns how many pixels a depthwise tile of bytes may
 // have, and how many of paired pixels, 0 if there is no such tile.
 func (s *Set) ByteDepthwisePixels() (single, paired int) {
-	return len(s.bytes.depthwise), 2 * len(s.bytes.pairs)
+	turns := max(1, s.bytes.turns)
+	return len(s.bytes.depthwise) * turns, 2 * len(s.bytes.pairs) * turns
 }
 
 // Bytes computes a tile.
 func (s *Set) Bytes(blocks, pixels int, t *Tile) {
-	s.bytes.conv[blocks-1][pixels-1]((*uint64)(unsafe.Pointer(t)))
+	t.inTurns(pixels, 1, s.bytes.conv[blocks-1])
+}
+
+// inTurns computes a tile by several of kernels, whose numbers of pixels are multiples of unit.
+func (t *Tile) inTurns(pixels, unit int, kernels []func(*uint64)) {
+	most := unit * len(kernels)
+	if pixels <= most {
+		kernels[pixels/unit-1]((*uint64)(unsafe.Pointer(t)))
+		return
+	}
+	x, y, add := t.X, t.Y, t.Add
+	for at := 0; at < pixels; at += most {
+		t.X, t.Y = unsafe.Add(x, at*t.Dist), unsafe.Add(y, at*t.YDist)
+		if t.Flags&Add != 0 {
+			t.Add = unsafe.Add(add, at*4*Block)
+		}
+		kernels[min(most, pixels-at)/unit-1]((*uint64)(unsafe.Pointer(t)))
+	}
+	t.X, t.Y, t.Add = x, y, add
 }
 
 // BytesDepthwise computes a tile of one block in which each output channel has its own
 // input channel. It reads 64 bytes for every pixel and step.
 func (s *Set) BytesDepthwise(pixels int, t *Tile) {
-	s.bytes.depthwise[pixels-1]((*uint64)(unsafe.Pointer(t)))
+	t.inTurns(pixels, 1, s.bytes.depthwise)
 }
 
 // BytesPairs is BytesDepthwise with Dist 16 and an even number of pixels. Every step has two vectors of
 // weights, for the first and for the second pixel of each pair, and both
 // meet the bytes of the first.
 func (s *Set) BytesPairs(pixels int, t *Tile) {
-	s.bytes.pairs[pixels/2-1]((*uint64)(unsafe.Pointer(t)))
+	t.inTurns(pixels, 2, s.bytes.pairs)
 }
 
 // BytesMax computes a tile of at most 8 pixels whose bytes are the greatest of the taps' bytes: X, Y,
@@ -166,6 +191,9 @@ func (t *Tile) runBytes(blocks, pixels int, form byteForm) {
 				continue
 			}
 			acc := *(*[Block]int32)(unsafe.Add(t.Bias, b*64))
+			if t.Flags&Add != 0 {
+				acc = *(*[Block]int32)(unsafe.Add(t.Add, p*64))
+			}
 			if form == bytePairs {
 				at, from = p&^1*t.Dist, p%2*64
 			}

@@ -11,9 +11,11 @@ var byteGathers = []func(*uint64){byteGather1AVX2, byteGather2AVX2, byteGather3A
 var bytesAVX2 = byteKernels{
 	maxTiles:   byteMaxTiles,
 	gather:     byteGathers,
-	conv:       [][]func(*uint64){{byteConv1x1AVX2, byteConv1x2AVX2}},
+	conv:       [][]func(*uint64){{byteConv1x1AVX2, byteConv1x2AVX2, byteConv1x3AVX2}},
 	depthwise:  []func(*uint64){byteDepthwise1AVX2},
-	sums:       true,
+	pairs:      []func(*uint64){bytePairs2AVX2},
+	turns:      4,
+	words:      true,
 	requantise: byteRequantiseAVX2, wide: byteRequantiseWideAVX2, toFloats: byteSumsToFloatsAVX2,
 	quantise: byteQuantiseAVX2, quantise4: byteQuantise4AVX2, dequantise: byteDequantiseAVX2,
 	add: byteAddAVX2, sum: byteSumAVX2, max: byteMaxAVX2,

@@ -5,7 +5,7 @@
 #include "textflag.h"
 
 // func byteConv1x1AVX2(t *uint64)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, FMA3
 TEXT ·byteConv1x1AVX2(SB), NOSPLIT, $0-8
 	MOVQ   t+0(FP), AX
 	VXORPS Y0, Y0, Y0
@@ -26,40 +26,76 @@ loop:
 	ADDQ         DI, CX
 	VPBROADCASTD (CX), X4
 	VPMOVZXBW    X4, Y4
-	VPMOVSXBW    (DX), Y5
-	VPMADDWD     Y5, Y4, Y5
+	VPMADDWD     (DX), Y4, Y5
 	VPADDD       Y5, Y0, Y0
-	VPMOVSXBW    16(DX), Y5
-	VPMADDWD     Y5, Y4, Y5
+	VPMADDWD     32(DX), Y4, Y5
 	VPADDD       Y5, Y1, Y1
-	VPMOVSXBW    32(DX), Y5
-	VPMADDWD     Y5, Y4, Y5
+	VPMADDWD     64(DX), Y4, Y5
 	VPADDD       Y5, Y2, Y2
-	VPMOVSXBW    48(DX), Y5
-	VPMADDWD     Y5, Y4, Y4
-	VPADDD       Y4, Y3, Y3
-	ADDQ         $0x40, DX
+	VPMADDWD     96(DX), Y4, Y5
+	VPADDD       Y5, Y3, Y3
+	ADDQ         $0x00000080, DX
 	ADDQ         $0x08, SI
 	DECQ         BX
 	JNZ          loop
 
 store:
-	MOVQ    80(AX), CX
-	MOVQ    16(AX), DX
-	MOVQ    64(AX), AX
 	VPHADDD Y1, Y0, Y0
 	VPERMQ  $0xd8, Y0, Y0
-	VPADDD  (CX), Y0, Y0
-	VMOVDQU Y0, (DX)
 	VPHADDD Y3, Y2, Y2
 	VPERMQ  $0xd8, Y2, Y2
+	MOVQ    72(AX), CX
+	TESTQ   $0x00000008, CX
+	JNZ     earlier
+	MOVQ    80(AX), CX
+	VPADDD  (CX), Y0, Y0
 	VPADDD  32(CX), Y2, Y2
-	VMOVDQU Y2, 32(DX)
+
+whole:
+	MOVQ    16(AX), CX
+	MOVQ    64(AX), DX
+	MOVQ    72(AX), DX
+	TESTQ   $0x00000020, DX
+	JZ      requantise
+	VMOVDQU Y0, (CX)
+	VMOVDQU Y2, 32(CX)
 	VZEROUPPER
 	RET
 
+requantise:
+	MOVQ         96(AX), DX
+	MOVL         $0x4b400000, BX
+	VMOVD        BX, X1
+	VPBROADCASTD X1, Y1
+	VPBROADCASTD 144(AX), Y3
+	VMOVUPS      (DX), Y4
+	VCVTDQ2PS    Y0, Y0
+	VFMADD213PS  Y1, Y4, Y0
+	VPADDD       Y3, Y0, Y0
+	VMOVUPS      32(DX), Y4
+	VCVTDQ2PS    Y2, Y2
+	VFMADD213PS  Y1, Y4, Y2
+	VPADDD       Y3, Y2, Y2
+	VPBROADCASTB 148(AX), X1
+	VPBROADCASTB 149(AX), X3
+	VPACKSSDW    Y2, Y0, Y0
+	VPACKUSWB    Y0, Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X2
+	VPUNPCKLDQ   X2, X0, X2
+	VPMAXUB      X1, X2, X2
+	VPMINUB      X3, X2, X2
+	VMOVDQU      X2, (CX)
+	VZEROUPPER
+	RET
+
+earlier:
+	MOVQ   112(AX), CX
+	VPADDD (CX), Y0, Y0
+	VPADDD 32(CX), Y2, Y2
+	JMP    whole
+
 // func byteConv1x2AVX2(t *uint64)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, FMA3
 TEXT ·byteConv1x2AVX2(SB), NOSPLIT, $0-8
 	MOVQ   t+0(FP), AX
 	VXORPS Y0, Y0, Y0
@@ -86,57 +122,277 @@ loop:
 	VPMOVZXBW    X8, Y8
 	VPBROADCASTD (CX)(DX*1), X9
 	VPMOVZXBW    X9, Y9
-	VPMOVSXBW    (BX), Y10
-	VPMADDWD     Y10, Y8, Y11
-	VPADDD       Y11, Y0, Y0
-	VPMADDWD     Y10, Y9, Y10
+	VPMADDWD     (BX), Y8, Y10
+	VPADDD       Y10, Y0, Y0
+	VPMADDWD     (BX), Y9, Y10
 	VPADDD       Y10, Y1, Y1
-	VPMOVSXBW    16(BX), Y10
-	VPMADDWD     Y10, Y8, Y11
-	VPADDD       Y11, Y2, Y2
-	VPMADDWD     Y10, Y9, Y10
+	VPMADDWD     32(BX), Y8, Y10
+	VPADDD       Y10, Y2, Y2
+	VPMADDWD     32(BX), Y9, Y10
 	VPADDD       Y10, Y3, Y3
-	VPMOVSXBW    32(BX), Y10
-	VPMADDWD     Y10, Y8, Y11
-	VPADDD       Y11, Y4, Y4
-	VPMADDWD     Y10, Y9, Y10
+	VPMADDWD     64(BX), Y8, Y10
+	VPADDD       Y10, Y4, Y4
+	VPMADDWD     64(BX), Y9, Y10
 	VPADDD       Y10, Y5, Y5
-	VPMOVSXBW    48(BX), Y10
-	VPMADDWD     Y10, Y8, Y8
-	VPADDD       Y8, Y6, Y6
-	VPMADDWD     Y10, Y9, Y8
-	VPADDD       Y8, Y7, Y7
-	ADDQ         $0x40, BX
+	VPMADDWD     96(BX), Y8, Y10
+	VPADDD       Y10, Y6, Y6
+	VPMADDWD     96(BX), Y9, Y10
+	VPADDD       Y10, Y7, Y7
+	ADDQ         $0x00000080, BX
 	ADDQ         $0x08, DI
 	DECQ         SI
 	JNZ          loop
 
 store:
-	MOVQ    80(AX), CX
-	MOVQ    16(AX), DX
-	MOVQ    64(AX), AX
 	VPHADDD Y2, Y0, Y0
 	VPERMQ  $0xd8, Y0, Y0
-	VPADDD  (CX), Y0, Y0
-	VMOVDQU Y0, (DX)
 	VPHADDD Y6, Y4, Y4
 	VPERMQ  $0xd8, Y4, Y4
-	VPADDD  32(CX), Y4, Y4
-	VMOVDQU Y4, 32(DX)
-	ADDQ    AX, DX
 	VPHADDD Y3, Y1, Y1
 	VPERMQ  $0xd8, Y1, Y1
-	VPADDD  (CX), Y1, Y1
-	VMOVDQU Y1, (DX)
 	VPHADDD Y7, Y5, Y5
 	VPERMQ  $0xd8, Y5, Y5
+	MOVQ    72(AX), CX
+	TESTQ   $0x00000008, CX
+	JNZ     earlier
+	MOVQ    80(AX), CX
+	VPADDD  (CX), Y0, Y0
+	VPADDD  32(CX), Y4, Y4
+	VPADDD  (CX), Y1, Y1
 	VPADDD  32(CX), Y5, Y5
-	VMOVDQU Y5, 32(DX)
+
+whole:
+	MOVQ    16(AX), CX
+	MOVQ    64(AX), DX
+	MOVQ    72(AX), BX
+	TESTQ   $0x00000020, BX
+	JZ      requantise
+	VMOVDQU Y0, (CX)
+	VMOVDQU Y4, 32(CX)
+	ADDQ    DX, CX
+	VMOVDQU Y1, (CX)
+	VMOVDQU Y5, 32(CX)
 	VZEROUPPER
 	RET
 
+requantise:
+	MOVQ         96(AX), BX
+	MOVL         $0x4b400000, SI
+	VMOVD        SI, X2
+	VPBROADCASTD X2, Y2
+	VPBROADCASTD 144(AX), Y3
+	VMOVUPS      (BX), Y6
+	VCVTDQ2PS    Y0, Y0
+	VFMADD213PS  Y2, Y6, Y0
+	VPADDD       Y3, Y0, Y0
+	VCVTDQ2PS    Y1, Y1
+	VFMADD213PS  Y2, Y6, Y1
+	VPADDD       Y3, Y1, Y1
+	VMOVUPS      32(BX), Y6
+	VCVTDQ2PS    Y4, Y4
+	VFMADD213PS  Y2, Y6, Y4
+	VPADDD       Y3, Y4, Y4
+	VCVTDQ2PS    Y5, Y5
+	VFMADD213PS  Y2, Y6, Y5
+	VPADDD       Y3, Y5, Y5
+	VPBROADCASTB 148(AX), X2
+	VPBROADCASTB 149(AX), X3
+	VPACKSSDW    Y4, Y0, Y0
+	VPACKUSWB    Y0, Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X4
+	VPUNPCKLDQ   X4, X0, X4
+	VPMAXUB      X2, X4, X4
+	VPMINUB      X3, X4, X4
+	VMOVDQU      X4, (CX)
+	ADDQ         DX, CX
+	VPACKSSDW    Y5, Y1, Y1
+	VPACKUSWB    Y1, Y1, Y1
+	VEXTRACTI128 $0x01, Y1, X0
+	VPUNPCKLDQ   X0, X1, X0
+	VPMAXUB      X2, X0, X0
+	VPMINUB      X3, X0, X0
+	VMOVDQU      X0, (CX)
+	VZEROUPPER
+	RET
+
+earlier:
+	MOVQ   112(AX), CX
+	VPADDD (CX), Y0, Y0
+	VPADDD 32(CX), Y4, Y4
+	VPADDD 64(CX), Y1, Y1
+	VPADDD 96(CX), Y5, Y5
+	JMP    whole
+
+// func byteConv1x3AVX2(t *uint64)
+// Requires: AVX, AVX2, FMA3
+TEXT ·byteConv1x3AVX2(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), AX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+	MOVQ   32(AX), CX
+	TESTQ  CX, CX
+	JZ     store
+	MOVQ   (AX), CX
+	MOVQ   40(AX), DX
+	MOVQ   8(AX), BX
+	MOVQ   32(AX), SI
+	MOVQ   24(AX), DI
+
+loop:
+	MOVQ         (DI), R8
+	ADDQ         R8, CX
+	VPBROADCASTD (CX), X12
+	VPMOVZXBW    X12, Y12
+	VPBROADCASTD (CX)(DX*1), X13
+	VPMOVZXBW    X13, Y13
+	VPBROADCASTD (CX)(DX*2), X14
+	VPMOVZXBW    X14, Y14
+	VPMADDWD     (BX), Y12, Y15
+	VPADDD       Y15, Y0, Y0
+	VPMADDWD     (BX), Y13, Y15
+	VPADDD       Y15, Y1, Y1
+	VPMADDWD     (BX), Y14, Y15
+	VPADDD       Y15, Y2, Y2
+	VPMADDWD     32(BX), Y12, Y15
+	VPADDD       Y15, Y3, Y3
+	VPMADDWD     32(BX), Y13, Y15
+	VPADDD       Y15, Y4, Y4
+	VPMADDWD     32(BX), Y14, Y15
+	VPADDD       Y15, Y5, Y5
+	VPMADDWD     64(BX), Y12, Y15
+	VPADDD       Y15, Y6, Y6
+	VPMADDWD     64(BX), Y13, Y15
+	VPADDD       Y15, Y7, Y7
+	VPMADDWD     64(BX), Y14, Y15
+	VPADDD       Y15, Y8, Y8
+	VPMADDWD     96(BX), Y12, Y15
+	VPADDD       Y15, Y9, Y9
+	VPMADDWD     96(BX), Y13, Y15
+	VPADDD       Y15, Y10, Y10
+	VPMADDWD     96(BX), Y14, Y15
+	VPADDD       Y15, Y11, Y11
+	ADDQ         $0x00000080, BX
+	ADDQ         $0x08, DI
+	DECQ         SI
+	JNZ          loop
+
+store:
+	VPHADDD Y3, Y0, Y0
+	VPERMQ  $0xd8, Y0, Y0
+	VPHADDD Y9, Y6, Y6
+	VPERMQ  $0xd8, Y6, Y6
+	VPHADDD Y4, Y1, Y1
+	VPERMQ  $0xd8, Y1, Y1
+	VPHADDD Y10, Y7, Y7
+	VPERMQ  $0xd8, Y7, Y7
+	VPHADDD Y5, Y2, Y2
+	VPERMQ  $0xd8, Y2, Y2
+	VPHADDD Y11, Y8, Y8
+	VPERMQ  $0xd8, Y8, Y8
+	MOVQ    72(AX), CX
+	TESTQ   $0x00000008, CX
+	JNZ     earlier
+	MOVQ    80(AX), CX
+	VPADDD  (CX), Y0, Y0
+	VPADDD  32(CX), Y6, Y6
+	VPADDD  (CX), Y1, Y1
+	VPADDD  32(CX), Y7, Y7
+	VPADDD  (CX), Y2, Y2
+	VPADDD  32(CX), Y8, Y8
+
+whole:
+	MOVQ    16(AX), CX
+	MOVQ    64(AX), DX
+	MOVQ    72(AX), BX
+	TESTQ   $0x00000020, BX
+	JZ      requantise
+	VMOVDQU Y0, (CX)
+	VMOVDQU Y6, 32(CX)
+	ADDQ    DX, CX
+	VMOVDQU Y1, (CX)
+	VMOVDQU Y7, 32(CX)
+	ADDQ    DX, CX
+	VMOVDQU Y2, (CX)
+	VMOVDQU Y8, 32(CX)
+	VZEROUPPER
+	RET
+
+requantise:
+	MOVQ         96(AX), BX
+	MOVL         $0x4b400000, SI
+	VMOVD        SI, X3
+	VPBROADCASTD X3, Y3
+	VPBROADCASTD 144(AX), Y4
+	VMOVUPS      (BX), Y5
+	VCVTDQ2PS    Y0, Y0
+	VFMADD213PS  Y3, Y5, Y0
+	VPADDD       Y4, Y0, Y0
+	VCVTDQ2PS    Y1, Y1
+	VFMADD213PS  Y3, Y5, Y1
+	VPADDD       Y4, Y1, Y1
+	VCVTDQ2PS    Y2, Y2
+	VFMADD213PS  Y3, Y5, Y2
+	VPADDD       Y4, Y2, Y2
+	VMOVUPS      32(BX), Y5
+	VCVTDQ2PS    Y6, Y6
+	VFMADD213PS  Y3, Y5, Y6
+	VPADDD       Y4, Y6, Y6
+	VCVTDQ2PS    Y7, Y7
+	VFMADD213PS  Y3, Y5, Y7
+	VPADDD       Y4, Y7, Y7
+	VCVTDQ2PS    Y8, Y8
+	VFMADD213PS  Y3, Y5, Y8
+	VPADDD       Y4, Y8, Y8
+	VPBROADCASTB 148(AX), X3
+	VPBROADCASTB 149(AX), X4
+	VPACKSSDW    Y6, Y0, Y0
+	VPACKUSWB    Y0, Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X5
+	VPUNPCKLDQ   X5, X0, X5
+	VPMAXUB      X3, X5, X5
+	VPMINUB      X4, X5, X5
+	VMOVDQU      X5, (CX)
+	ADDQ         DX, CX
+	VPACKSSDW    Y7, Y1, Y1
+	VPACKUSWB    Y1, Y1, Y1
+	VEXTRACTI128 $0x01, Y1, X0
+	VPUNPCKLDQ   X0, X1, X0
+	VPMAXUB      X3, X0, X0
+	VPMINUB      X4, X0, X0
+	VMOVDQU      X0, (CX)
+	ADDQ         DX, CX
+	VPACKSSDW    Y8, Y2, Y2
+	VPACKUSWB    Y2, Y2, Y2
+	VEXTRACTI128 $0x01, Y2, X0
+	VPUNPCKLDQ   X0, X2, X0
+	VPMAXUB      X3, X0, X0
+	VPMINUB      X4, X0, X0
+	VMOVDQU      X0, (CX)
+	VZEROUPPER
+	RET
+
+earlier:
+	MOVQ   112(AX), CX
+	VPADDD (CX), Y0, Y0
+	VPADDD 32(CX), Y6, Y6
+	VPADDD 64(CX), Y1, Y1
+	VPADDD 96(CX), Y7, Y7
+	VPADDD 128(CX), Y2, Y2
+	VPADDD 160(CX), Y8, Y8
+	JMP    whole
+
 // func byteDepthwise1AVX2(t *uint64)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, FMA3
 TEXT ·byteDepthwise1AVX2(SB), NOSPLIT, $0-8
 	MOVQ   t+0(FP), AX
 	VXORPS Y0, Y0, Y0
@@ -164,43 +420,219 @@ loop:
 	VPUNPCKHBW X7, X6, X6
 	VPUNPCKLWD X5, X8, X7
 	VPMOVZXBW  X7, Y7
-	VPMOVSXBW  (DX), Y9
-	VPMADDWD   Y9, Y7, Y7
+	VPMADDWD   (DX), Y7, Y7
 	VPADDD     Y7, Y0, Y0
 	VPUNPCKHWD X5, X8, X5
 	VPMOVZXBW  X5, Y5
-	VPMOVSXBW  16(DX), Y7
-	VPMADDWD   Y7, Y5, Y5
+	VPMADDWD   32(DX), Y5, Y5
 	VPADDD     Y5, Y1, Y1
 	VPUNPCKLWD X6, X4, X5
 	VPMOVZXBW  X5, Y5
-	VPMOVSXBW  32(DX), Y7
-	VPMADDWD   Y7, Y5, Y5
+	VPMADDWD   64(DX), Y5, Y5
 	VPADDD     Y5, Y2, Y2
 	VPUNPCKHWD X6, X4, X4
 	VPMOVZXBW  X4, Y4
-	VPMOVSXBW  48(DX), Y5
-	VPMADDWD   Y5, Y4, Y4
+	VPMADDWD   96(DX), Y4, Y4
 	VPADDD     Y4, Y3, Y3
-	ADDQ       $0x40, DX
+	ADDQ       $0x00000080, DX
 	ADDQ       $0x08, SI
 	DECQ       BX
 	JNZ        loop
 
 store:
-	MOVQ    80(AX), CX
-	MOVQ    16(AX), DX
-	MOVQ    64(AX), AX
 	VPHADDD Y1, Y0, Y0
 	VPERMQ  $0xd8, Y0, Y0
-	VPADDD  (CX), Y0, Y0
-	VMOVDQU Y0, (DX)
 	VPHADDD Y3, Y2, Y2
 	VPERMQ  $0xd8, Y2, Y2
+	MOVQ    72(AX), CX
+	TESTQ   $0x00000008, CX
+	JNZ     earlier
+	MOVQ    80(AX), CX
+	VPADDD  (CX), Y0, Y0
 	VPADDD  32(CX), Y2, Y2
-	VMOVDQU Y2, 32(DX)
+
+whole:
+	MOVQ    16(AX), CX
+	MOVQ    64(AX), DX
+	MOVQ    72(AX), DX
+	TESTQ   $0x00000020, DX
+	JZ      requantise
+	VMOVDQU Y0, (CX)
+	VMOVDQU Y2, 32(CX)
 	VZEROUPPER
 	RET
+
+requantise:
+	MOVQ         96(AX), DX
+	MOVL         $0x4b400000, BX
+	VMOVD        BX, X1
+	VPBROADCASTD X1, Y1
+	VPBROADCASTD 144(AX), Y3
+	VMOVUPS      (DX), Y4
+	VCVTDQ2PS    Y0, Y0
+	VFMADD213PS  Y1, Y4, Y0
+	VPADDD       Y3, Y0, Y0
+	VMOVUPS      32(DX), Y4
+	VCVTDQ2PS    Y2, Y2
+	VFMADD213PS  Y1, Y4, Y2
+	VPADDD       Y3, Y2, Y2
+	VPBROADCASTB 148(AX), X1
+	VPBROADCASTB 149(AX), X3
+	VPACKSSDW    Y2, Y0, Y0
+	VPACKUSWB    Y0, Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X2
+	VPUNPCKLDQ   X2, X0, X2
+	VPMAXUB      X1, X2, X2
+	VPMINUB      X3, X2, X2
+	VMOVDQU      X2, (CX)
+	VZEROUPPER
+	RET
+
+earlier:
+	MOVQ   112(AX), CX
+	VPADDD (CX), Y0, Y0
+	VPADDD 32(CX), Y2, Y2
+	JMP    whole
+
+// func bytePairs2AVX2(t *uint64)
+// Requires: AVX, AVX2, FMA3
+TEXT ·bytePairs2AVX2(SB), NOSPLIT, $0-8
+	MOVQ   t+0(FP), AX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	MOVQ   32(AX), CX
+	TESTQ  CX, CX
+	JZ     store
+	MOVQ   (AX), CX
+	MOVQ   8(AX), DX
+	MOVQ   32(AX), BX
+	MOVQ   24(AX), SI
+
+loop:
+	MOVQ       (SI), DI
+	ADDQ       DI, CX
+	VMOVDQU    (CX), X8
+	VMOVDQU    16(CX), X9
+	VMOVDQU    32(CX), X10
+	VMOVDQU    48(CX), X11
+	VPUNPCKLBW X9, X8, X12
+	VPUNPCKHBW X9, X8, X8
+	VPUNPCKLBW X11, X10, X9
+	VPUNPCKHBW X11, X10, X10
+	VPUNPCKLWD X9, X12, X11
+	VPMOVZXBW  X11, Y11
+	VPMADDWD   (DX), Y11, Y13
+	VPADDD     Y13, Y0, Y0
+	VPMADDWD   128(DX), Y11, Y11
+	VPADDD     Y11, Y1, Y1
+	VPUNPCKHWD X9, X12, X9
+	VPMOVZXBW  X9, Y9
+	VPMADDWD   32(DX), Y9, Y11
+	VPADDD     Y11, Y2, Y2
+	VPMADDWD   160(DX), Y9, Y9
+	VPADDD     Y9, Y3, Y3
+	VPUNPCKLWD X10, X8, X9
+	VPMOVZXBW  X9, Y9
+	VPMADDWD   64(DX), Y9, Y11
+	VPADDD     Y11, Y4, Y4
+	VPMADDWD   192(DX), Y9, Y9
+	VPADDD     Y9, Y5, Y5
+	VPUNPCKHWD X10, X8, X8
+	VPMOVZXBW  X8, Y8
+	VPMADDWD   96(DX), Y8, Y9
+	VPADDD     Y9, Y6, Y6
+	VPMADDWD   224(DX), Y8, Y8
+	VPADDD     Y8, Y7, Y7
+	ADDQ       $0x00000100, DX
+	ADDQ       $0x08, SI
+	DECQ       BX
+	JNZ        loop
+
+store:
+	VPHADDD Y2, Y0, Y0
+	VPERMQ  $0xd8, Y0, Y0
+	VPHADDD Y6, Y4, Y4
+	VPERMQ  $0xd8, Y4, Y4
+	VPHADDD Y3, Y1, Y1
+	VPERMQ  $0xd8, Y1, Y1
+	VPHADDD Y7, Y5, Y5
+	VPERMQ  $0xd8, Y5, Y5
+	MOVQ    72(AX), CX
+	TESTQ   $0x00000008, CX
+	JNZ     earlier
+	MOVQ    80(AX), CX
+	VPADDD  (CX), Y0, Y0
+	VPADDD  32(CX), Y4, Y4
+	VPADDD  (CX), Y1, Y1
+	VPADDD  32(CX), Y5, Y5
+
+whole:
+	MOVQ    16(AX), CX
+	MOVQ    64(AX), DX
+	MOVQ    72(AX), BX
+	TESTQ   $0x00000020, BX
+	JZ      requantise
+	VMOVDQU Y0, (CX)
+	VMOVDQU Y4, 32(CX)
+	ADDQ    DX, CX
+	VMOVDQU Y1, (CX)
+	VMOVDQU Y5, 32(CX)
+	VZEROUPPER
+	RET
+
+requantise:
+	MOVQ         96(AX), BX
+	MOVL         $0x4b400000, SI
+	VMOVD        SI, X2
+	VPBROADCASTD X2, Y2
+	VPBROADCASTD 144(AX), Y3
+	VMOVUPS      (BX), Y6
+	VCVTDQ2PS    Y0, Y0
+	VFMADD213PS  Y2, Y6, Y0
+	VPADDD       Y3, Y0, Y0
+	VCVTDQ2PS    Y1, Y1
+	VFMADD213PS  Y2, Y6, Y1
+	VPADDD       Y3, Y1, Y1
+	VMOVUPS      32(BX), Y6
+	VCVTDQ2PS    Y4, Y4
+	VFMADD213PS  Y2, Y6, Y4
+	VPADDD       Y3, Y4, Y4
+	VCVTDQ2PS    Y5, Y5
+	VFMADD213PS  Y2, Y6, Y5
+	VPADDD       Y3, Y5, Y5
+	VPBROADCASTB 148(AX), X2
+	VPBROADCASTB 149(AX), X3
+	VPACKSSDW    Y4, Y0, Y0
+	VPACKUSWB    Y0, Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X4
+	VPUNPCKLDQ   X4, X0, X4
+	VPMAXUB      X2, X4, X4
+	VPMINUB      X3, X4, X4
+	VMOVDQU      X4, (CX)
+	ADDQ         DX, CX
+	VPACKSSDW    Y5, Y1, Y1
+	VPACKUSWB    Y1, Y1, Y1
+	VEXTRACTI128 $0x01, Y1, X0
+	VPUNPCKLDQ   X0, X1, X0
+	VPMAXUB      X2, X0, X0
+	VPMINUB      X3, X0, X0
+	VMOVDQU      X0, (CX)
+	VZEROUPPER
+	RET
+
+earlier:
+	MOVQ   112(AX), CX
+	VPADDD (CX), Y0, Y0
+	VPADDD 32(CX), Y4, Y4
+	VPADDD 64(CX), Y1, Y1
+	VPADDD 96(CX), Y5, Y5
+	JMP    whole
 
 // func byteMaxTile1AVX2(t *uint64)
 // Requires: AVX
@@ -978,7 +1410,7 @@ loop:
 	VMOVDQU32    (DX), Z1
 	VPBROADCASTD (CX), Z2
 	VPDPBUSD     Z1, Z2, Z0
-	ADDQ         $0x40, DX
+	ADDQ         $0x00000040, DX
 	ADDQ         $0x08, SI
 	DECQ         BX
 	JNZ          loop
@@ -1064,7 +1496,7 @@ loop:
 	VPDPBUSD     Z2, Z3, Z0
 	VPBROADCASTD (CX)(DX*1), Z3
 	VPDPBUSD     Z2, Z3, Z1
-	ADDQ         $0x40, BX
+	ADDQ         $0x00000040, BX
 	ADDQ         $0x08, DI
 	DECQ         SI
 	JNZ          loop
@@ -1143,7 +1575,7 @@ loop:
 	VPDPBUSD     Z3, Z4, Z1
 	VPBROADCASTD (CX)(DX*2), Z4
 	VPDPBUSD     Z3, Z4, Z2
-	ADDQ         $0x40, BX
+	ADDQ         $0x00000040, BX
 	ADDQ         $0x08, DI
 	DECQ         SI
 	JNZ          loop
@@ -1237,7 +1669,7 @@ loop:
 	VPDPBUSD     Z4, Z5, Z2
 	VPBROADCASTD (BX), Z5
 	VPDPBUSD     Z4, Z5, Z3
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
 	ADDQ         $0x08, R8
 	DECQ         DI
 	JNZ          loop
@@ -1340,7 +1772,7 @@ loop:
 	VPDPBUSD     Z5, Z6, Z3
 	VPBROADCASTD (CX)(DX*4), Z6
 	VPDPBUSD     Z5, Z6, Z4
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
 	ADDQ         $0x08, R8
 	DECQ         DI
 	JNZ          loop
@@ -1459,7 +1891,7 @@ loop:
 	VPDPBUSD     Z6, Z7, Z4
 	VPBROADCASTD (BX)(DX*2), Z7
 	VPDPBUSD     Z6, Z7, Z5
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
 	ADDQ         $0x08, R8
 	DECQ         DI
 	JNZ          loop
@@ -1591,7 +2023,7 @@ loop:
 	VPDPBUSD     Z7, Z8, Z5
 	VPBROADCASTD (SI), Z8
 	VPDPBUSD     Z7, Z8, Z6
-	ADDQ         $0x40, DI
+	ADDQ         $0x00000040, DI
 	ADDQ         $0x08, R9
 	DECQ         R8
 	JNZ          loop
@@ -1735,7 +2167,7 @@ loop:
 	VPDPBUSD     Z8, Z9, Z6
 	VPBROADCASTD (BX)(DX*4), Z9
 	VPDPBUSD     Z8, Z9, Z7
-	ADDQ         $0x40, DI
+	ADDQ         $0x00000040, DI
 	ADDQ         $0x08, R9
 	DECQ         R8
 	JNZ          loop
@@ -1888,7 +2320,7 @@ loop:
 	VPDPBUSD     Z9, Z10, Z7
 	VPBROADCASTD (CX)(DX*8), Z10
 	VPDPBUSD     Z9, Z10, Z8
-	ADDQ         $0x40, DI
+	ADDQ         $0x00000040, DI
 	ADDQ         $0x08, R9
 	DECQ         R8
 	JNZ          loop
@@ -2060,7 +2492,7 @@ loop:
 	VPDPBUSD     Z10, Z11, Z8
 	VPBROADCASTD (DI), Z11
 	VPDPBUSD     Z10, Z11, Z9
-	ADDQ         $0x40, R8
+	ADDQ         $0x00000040, R8
 	ADDQ         $0x08, R10
 	DECQ         R9
 	JNZ          loop
@@ -2242,7 +2674,7 @@ loop:
 	VPDPBUSD     Z11, Z12, Z9
 	VPBROADCASTD (SI)(DX*4), Z12
 	VPDPBUSD     Z11, Z12, Z10
-	ADDQ         $0x40, R8
+	ADDQ         $0x00000040, R8
 	ADDQ         $0x08, R10
 	DECQ         R9
 	JNZ          loop
@@ -2436,7 +2868,7 @@ loop:
 	VPDPBUSD     Z12, Z13, Z10
 	VPBROADCASTD (BX)(DX*8), Z13
 	VPDPBUSD     Z12, Z13, Z11
-	ADDQ         $0x40, R8
+	ADDQ         $0x00000040, R8
 	ADDQ         $0x08, R10
 	DECQ         R9
 	JNZ          loop
@@ -2642,7 +3074,7 @@ loop:
 	VPDPBUSD     Z13, Z14, Z11
 	VPBROADCASTD (R8), Z14
 	VPDPBUSD     Z13, Z14, Z12
-	ADDQ         $0x40, R9
+	ADDQ         $0x00000040, R9
 	ADDQ         $0x08, R11
 	DECQ         R10
 	JNZ          loop
@@ -2864,7 +3296,7 @@ loop:
 	VPDPBUSD     Z14, Z15, Z12
 	VPBROADCASTD (DI)(DX*4), Z15
 	VPDPBUSD     Z14, Z15, Z13
-	ADDQ         $0x40, R9
+	ADDQ         $0x00000040, R9
 	ADDQ         $0x08, R11
 	DECQ         R10
 	JNZ          loop
@@ -3047,7 +3479,7 @@ loop:
 	VPBROADCASTD (CX), Z4
 	VPDPBUSD     Z2, Z4, Z0
 	VPDPBUSD     Z3, Z4, Z1
-	ADDQ         $0x40, DX
+	ADDQ         $0x00000040, DX
 	ADDQ         $0x08, DI
 	DECQ         SI
 	JNZ          loop
@@ -3137,7 +3569,7 @@ loop:
 	VPBROADCASTD (CX)(DX*1), Z6
 	VPDPBUSD     Z4, Z6, Z1
 	VPDPBUSD     Z5, Z6, Z3
-	ADDQ         $0x40, BX
+	ADDQ         $0x00000040, BX
 	ADDQ         $0x08, R8
 	DECQ         DI
 	JNZ          loop
@@ -3245,7 +3677,7 @@ loop:
 	VPBROADCASTD (CX)(DX*2), Z8
 	VPDPBUSD     Z6, Z8, Z2
 	VPDPBUSD     Z7, Z8, Z5
-	ADDQ         $0x40, BX
+	ADDQ         $0x00000040, BX
 	ADDQ         $0x08, R8
 	DECQ         DI
 	JNZ          loop
@@ -3377,7 +3809,7 @@ loop:
 	VPBROADCASTD (BX), Z10
 	VPDPBUSD     Z8, Z10, Z3
 	VPDPBUSD     Z9, Z10, Z7
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
 	ADDQ         $0x08, R9
 	DECQ         R8
 	JNZ          loop
@@ -3524,7 +3956,7 @@ loop:
 	VPBROADCASTD (CX)(DX*4), Z12
 	VPDPBUSD     Z10, Z12, Z4
 	VPDPBUSD     Z11, Z12, Z9
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
 	ADDQ         $0x08, R9
 	DECQ         R8
 	JNZ          loop
@@ -3700,7 +4132,7 @@ loop:
 	VPBROADCASTD (BX)(DX*2), Z14
 	VPDPBUSD     Z12, Z14, Z5
 	VPDPBUSD     Z13, Z14, Z11
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
 	ADDQ         $0x08, R9
 	DECQ         R8
 	JNZ          loop
@@ -3896,7 +4328,7 @@ loop:
 	VPBROADCASTD (SI), Z16
 	VPDPBUSD     Z14, Z16, Z6
 	VPDPBUSD     Z15, Z16, Z13
-	ADDQ         $0x40, DI
+	ADDQ         $0x00000040, DI
 	ADDQ         $0x08, R10
 	DECQ         R9
 	JNZ          loop
@@ -4113,7 +4545,7 @@ loop:
 	VPBROADCASTD (BX)(DX*4), Z18
 	VPDPBUSD     Z16, Z18, Z7
 	VPDPBUSD     Z17, Z18, Z15
-	ADDQ         $0x40, DI
+	ADDQ         $0x00000040, DI
 	ADDQ         $0x08, R10
 	DECQ         R9
 	JNZ          loop
@@ -4345,7 +4777,7 @@ loop:
 	VPBROADCASTD (CX)(DX*8), Z20
 	VPDPBUSD     Z18, Z20, Z8
 	VPDPBUSD     Z19, Z20, Z17
-	ADDQ         $0x40, DI
+	ADDQ         $0x00000040, DI
 	ADDQ         $0x08, R10
 	DECQ         R9
 	JNZ          loop
@@ -4609,7 +5041,7 @@ loop:
 	VPBROADCASTD (DI), Z22
 	VPDPBUSD     Z20, Z22, Z9
 	VPDPBUSD     Z21, Z22, Z19
-	ADDQ         $0x40, R8
+	ADDQ         $0x00000040, R8
 	ADDQ         $0x08, R11
 	DECQ         R10
 	JNZ          loop
@@ -4890,7 +5322,7 @@ loop:
 	VPBROADCASTD (SI)(DX*4), Z24
 	VPDPBUSD     Z22, Z24, Z10
 	VPDPBUSD     Z23, Z24, Z21
-	ADDQ         $0x40, R8
+	ADDQ         $0x00000040, R8
 	ADDQ         $0x08, R11
 	DECQ         R10
 	JNZ          loop
@@ -5192,7 +5624,7 @@ loop:
 	VPBROADCASTD (BX)(DX*8), Z26
 	VPDPBUSD     Z24, Z26, Z11
 	VPDPBUSD     Z25, Z26, Z23
-	ADDQ         $0x40, R8
+	ADDQ         $0x00000040, R8
 	ADDQ         $0x08, R11
 	DECQ         R10
 	JNZ          loop
@@ -5512,7 +5944,7 @@ loop:
 	VPBROADCASTD (R8), Z28
 	VPDPBUSD     Z26, Z28, Z12
 	VPDPBUSD     Z27, Z28, Z25
-	ADDQ         $0x40, R9
+	ADDQ         $0x00000040, R9
 	ADDQ         $0x08, R12
 	DECQ         R11
 	JNZ          loop
@@ -5861,7 +6293,7 @@ loop:
 	VPBROADCASTD (DI)(DX*4), Z30
 	VPDPBUSD     Z28, Z30, Z13
 	VPDPBUSD     Z29, Z30, Z27
-	ADDQ         $0x40, R9
+	ADDQ         $0x00000040, R9
 	ADDQ         $0x08, R12
 	DECQ         R11
 	JNZ          loop
@@ -6149,7 +6581,7 @@ loop:
 	VPDPBUSD     Z3, Z6, Z0
 	VPDPBUSD     Z4, Z6, Z1
 	VPDPBUSD     Z5, Z6, Z2
-	ADDQ         $0x40, DX
+	ADDQ         $0x00000040, DX
 	ADDQ         $0x08, DI
 	DECQ         SI
 	JNZ          loop
@@ -6257,7 +6689,7 @@ loop:
 	VPDPBUSD     Z6, Z9, Z1
 	VPDPBUSD     Z7, Z9, Z3
 	VPDPBUSD     Z8, Z9, Z5
-	ADDQ         $0x40, BX
+	ADDQ         $0x00000040, BX
 	ADDQ         $0x08, R8
 	DECQ         DI
 	JNZ          loop
@@ -6390,7 +6822,7 @@ loop:
 	VPDPBUSD     Z9, Z12, Z2
 	VPDPBUSD     Z10, Z12, Z5
 	VPDPBUSD     Z11, Z12, Z8
-	ADDQ         $0x40, BX
+	ADDQ         $0x00000040, BX
 	ADDQ         $0x08, R8
 	DECQ         DI
 	JNZ          loop
@@ -6556,7 +6988,7 @@ loop:
 	VPDPBUSD     Z12, Z15, Z3
 	VPDPBUSD     Z13, Z15, Z7
 	VPDPBUSD     Z14, Z15, Z11
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
 	ADDQ         $0x08, R9
 	DECQ         R8
 	JNZ          loop
@@ -6743,7 +7175,7 @@ loop:
 	VPDPBUSD     Z15, Z18, Z4
 	VPDPBUSD     Z16, Z18, Z9
 	VPDPBUSD     Z17, Z18, Z14
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
 	ADDQ         $0x08, R9
 	DECQ         R8
 	JNZ          loop
@@ -6972,7 +7404,7 @@ loop:
 	VPDPBUSD     Z18, Z21, Z5
 	VPDPBUSD     Z19, Z21, Z11
 	VPDPBUSD     Z20, Z21, Z17
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
 	ADDQ         $0x08, R9
 	DECQ         R8
 	JNZ          loop
@@ -7228,7 +7660,7 @@ loop:
 	VPDPBUSD     Z21, Z24, Z6
 	VPDPBUSD     Z22, Z24, Z13
 	VPDPBUSD     Z23, Z24, Z20
-	ADDQ         $0x40, DI
+	ADDQ         $0x00000040, DI
 	ADDQ         $0x08, R10
 	DECQ         R9
 	JNZ          loop
@@ -7514,7 +7946,7 @@ loop:
 	VPDPBUSD     Z24, Z27, Z7
 	VPDPBUSD     Z25, Z27, Z15
 	VPDPBUSD     Z26, Z27, Z23
-	ADDQ         $0x40, DI
+	ADDQ         $0x00000040, DI
 	ADDQ         $0x08, R10
 	DECQ         R9
 	JNZ          loop
@@ -7821,7 +8253,7 @@ loop:
 	VPDPBUSD     Z27, Z30, Z8
 	VPDPBUSD     Z28, Z30, Z17
 	VPDPBUSD     Z29, Z30, Z26
-	ADDQ         $0x40, DI
+	ADDQ         $0x00000040, DI
 	ADDQ         $0x08, R10
 	DECQ         R9
 	JNZ          loop
@@ -8106,7 +8538,7 @@ loop:
 	VPDPBUSD     Z5, Z8, Z1
 	VPDPBUSD     Z6, Z8, Z2
 	VPDPBUSD     Z7, Z8, Z3
-	ADDQ         $0x40, DX
+	ADDQ         $0x00000040, DX
 	ADDQ         $0x08, R8
 	DECQ         DI
 	JNZ          loop
@@ -8236,7 +8668,7 @@ loop:
 	VPDPBUSD     Z9, Z12, Z3
 	VPDPBUSD     Z10, Z12, Z5
 	VPDPBUSD     Z11, Z12, Z7
-	ADDQ         $0x40, BX
+	ADDQ         $0x00000040, BX
 	ADDQ         $0x08, R9
 	DECQ         R8
 	JNZ          loop
@@ -8398,7 +8830,7 @@ loop:
 	VPDPBUSD     Z13, Z16, Z5
 	VPDPBUSD     Z14, Z16, Z8
 	VPDPBUSD     Z15, Z16, Z11
-	ADDQ         $0x40, BX
+	ADDQ         $0x00000040, BX
 	ADDQ         $0x08, R9
 	DECQ         R8
 	JNZ          loop
@@ -8602,7 +9034,7 @@ loop:
 	VPDPBUSD     Z17, Z20, Z7
 	VPDPBUSD     Z18, Z20, Z11
 	VPDPBUSD     Z19, Z20, Z15
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
 	ADDQ         $0x08, R10
 	DECQ         R9
 	JNZ          loop
@@ -8833,7 +9265,7 @@ loop:
 	VPDPBUSD     Z21, Z24, Z9
 	VPDPBUSD     Z22, Z24, Z14
 	VPDPBUSD     Z23, Z24, Z19
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
 	ADDQ         $0x08, R10
 	DECQ         R9
 	JNZ          loop
@@ -9119,7 +9551,7 @@ loop:
 	VPDPBUSD     Z25, Z28, Z11
 	VPDPBUSD     Z26, Z28, Z17
 	VPDPBUSD     Z27, Z28, Z23
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
 	ADDQ         $0x08, R10
 	DECQ         R9
 	JNZ          loop
@@ -9366,7 +9798,7 @@ loop:
 	VMOVDQU32 (DX), Z2
 	VPERMB    (CX), Z1, Z3
 	VPDPBUSD  Z2, Z3, Z0
-	ADDQ      $0x40, DX
+	ADDQ      $0x00000040, DX
 	ADDQ      $0x08, SI
 	DECQ      BX
 	JNZ       loop
@@ -9501,7 +9933,7 @@ loop:
 	VPDPBUSD  Z3, Z4, Z0
 	VPERMB    (CX)(DX*1), Z2, Z4
 	VPDPBUSD  Z3, Z4, Z1
-	ADDQ      $0x40, BX
+	ADDQ      $0x00000040, BX
 	ADDQ      $0x08, DI
 	DECQ      SI
 	JNZ       loop
@@ -9581,7 +10013,7 @@ loop:
 	VPDPBUSD  Z4, Z5, Z1
 	VPERMB    (CX)(DX*2), Z3, Z5
 	VPDPBUSD  Z4, Z5, Z2
-	ADDQ      $0x40, BX
+	ADDQ      $0x00000040, BX
 	ADDQ      $0x08, DI
 	DECQ      SI
 	JNZ       loop
@@ -9676,7 +10108,7 @@ loop:
 	VPDPBUSD  Z5, Z6, Z2
 	VPERMB    (BX), Z4, Z6
 	VPDPBUSD  Z5, Z6, Z3
-	ADDQ      $0x40, SI
+	ADDQ      $0x00000040, SI
 	ADDQ      $0x08, R8
 	DECQ      DI
 	JNZ       loop
@@ -9780,7 +10212,7 @@ loop:
 	VPDPBUSD  Z6, Z7, Z3
 	VPERMB    (CX)(DX*4), Z5, Z7
 	VPDPBUSD  Z6, Z7, Z4
-	ADDQ      $0x40, SI
+	ADDQ      $0x00000040, SI
 	ADDQ      $0x08, R8
 	DECQ      DI
 	JNZ       loop
@@ -9900,7 +10332,7 @@ loop:
 	VPDPBUSD  Z7, Z8, Z4
 	VPERMB    (BX)(DX*2), Z6, Z8
 	VPDPBUSD  Z7, Z8, Z5
-	ADDQ      $0x40, SI
+	ADDQ      $0x00000040, SI
 	ADDQ      $0x08, R8
 	DECQ      DI
 	JNZ       loop
@@ -10033,7 +10465,7 @@ loop:
 	VPDPBUSD  Z8, Z9, Z5
 	VPERMB    (SI), Z7, Z9
 	VPDPBUSD  Z8, Z9, Z6
-	ADDQ      $0x40, DI
+	ADDQ      $0x00000040, DI
 	ADDQ      $0x08, R9
 	DECQ      R8
 	JNZ       loop
@@ -10178,7 +10610,7 @@ loop:
 	VPDPBUSD  Z9, Z10, Z6
 	VPERMB    (BX)(DX*4), Z8, Z10
 	VPDPBUSD  Z9, Z10, Z7
-	ADDQ      $0x40, DI
+	ADDQ      $0x00000040, DI
 	ADDQ      $0x08, R9
 	DECQ      R8
 	JNZ       loop
@@ -10304,7 +10736,7 @@ loop:
 	VPERMB    (CX), Z2, Z5
 	VPDPBUSD  Z3, Z5, Z0
 	VPDPBUSD  Z4, Z5, Z1
-	ADDQ      $0x80, DX
+	ADDQ      $0x00000080, DX
 	ADDQ      $0x08, SI
 	DECQ      BX
 	JNZ       loop
@@ -10385,7 +10817,7 @@ loop:
 	VPERMB    32(CX), Z4, Z7
 	VPDPBUSD  Z5, Z7, Z2
 	VPDPBUSD  Z6, Z7, Z3
-	ADDQ      $0x80, DX
+	ADDQ      $0x00000080, DX
 	ADDQ      $0x08, SI
 	DECQ      BX
 	JNZ       loop
@@ -10486,7 +10918,7 @@ loop:
 	VPERMB    64(CX), Z6, Z9
 	VPDPBUSD  Z7, Z9, Z4
 	VPDPBUSD  Z8, Z9, Z5
-	ADDQ      $0x80, DX
+	ADDQ      $0x00000080, DX
 	ADDQ      $0x08, SI
 	DECQ      BX
 	JNZ       loop
@@ -10612,7 +11044,7 @@ loop:
 	VPERMB    96(CX), Z8, Z11
 	VPDPBUSD  Z9, Z11, Z6
 	VPDPBUSD  Z10, Z11, Z7
-	ADDQ      $0x80, DX
+	ADDQ      $0x00000080, DX
 	ADDQ      $0x08, SI
 	DECQ      BX
 	JNZ       loop
@@ -10758,7 +11190,7 @@ loop:
 	VPERMB    128(CX), Z10, Z13
 	VPDPBUSD  Z11, Z13, Z8
 	VPDPBUSD  Z12, Z13, Z9
-	ADDQ      $0x80, DX
+	ADDQ      $0x00000080, DX
 	ADDQ      $0x08, SI
 	DECQ      BX
 	JNZ       loop
@@ -10929,7 +11361,7 @@ loop:
 	VPERMB    160(CX), Z12, Z15
 	VPDPBUSD  Z13, Z15, Z10
 	VPDPBUSD  Z14, Z15, Z11
-	ADDQ      $0x80, DX
+	ADDQ      $0x00000080, DX
 	ADDQ      $0x08, SI
 	DECQ      BX
 	JNZ       loop
@@ -11120,7 +11552,7 @@ loop:
 	VPERMB    192(CX), Z14, Z17
 	VPDPBUSD  Z15, Z17, Z12
 	VPDPBUSD  Z16, Z17, Z13
-	ADDQ      $0x80, DX
+	ADDQ      $0x00000080, DX
 	ADDQ      $0x08, SI
 	DECQ      BX
 	JNZ       loop

@@ -11,7 +11,13 @@ func byteConv1x1AVX2(t *uint64)
 func byteConv1x2AVX2(t *uint64)
 
 //go:noescape
+func byteConv1x3AVX2(t *uint64)
+
+//go:noescape
 func byteDepthwise1AVX2(t *uint64)
+
+//go:noescape
+func bytePairs2AVX2(t *uint64)
 
 //go:noescape
 func byteMaxTile1AVX2(t *uint64)

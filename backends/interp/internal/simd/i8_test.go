@@ -36,6 +36,10 @@ func randomByteTile(r *rand.Rand, blocks, pixels, k, flags, weights int) (*Tile,
 	}
 	pixel := size + r.IntN(2)*r.IntN(3)
 	y := make([]uint8, blocks*(pixels*pixel+5)+64)
+	earlier := make([]int32, pixels*Block)
+	for i := range earlier {
+		earlier[i] = int32(r.IntN(20000) - 10000)
+	}
 	bias, mult := make([]int32, blocks*Block), make([]float32, blocks*Block)
 	for i := range bias {
 		bias[i], mult[i] = int32(r.IntN(20000)-10000), float32(r.Float64()/500)
@@ -47,7 +51,7 @@ func randomByteTile(r *rand.Rand, blocks, pixels, k, flags, weights int) (*Tile,
 	return &Tile{
 		X: unsafe.Pointer(&x[0]), W: unsafe.Pointer(&w[0]), Y: unsafe.Pointer(&y[0]), Off: &off[0], K: k,
 		Dist: dist, WBlock: k * weights, YBlock: pixels*pixel + 5, YDist: pixel, Flags: flags,
-		Bias: unsafe.Pointer(&bias[0]), Scale: unsafe.Pointer(&mult[0]),
+		Bias: unsafe.Pointer(&bias[0]), Add: unsafe.Pointer(&earlier[0]), Scale: unsafe.Pointer(&mult[0]),
 		Zero: int32(zero) - RoundingBits, Range: [2]uint8{uint8(r.IntN(50)), uint8(255 - r.IntN(50))},
 	}, y
 }
@@ -56,7 +60,10 @@ func TestByteTiles(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	check := func(s *Set, name string, blocks, pixels int, form byteForm, f func(*Tile)) {
 		for _, k := range []int{0, 1, 2, 9, 40} {
-			for _, flags := range []int{0, Sums} {
+			for _, flags := range []int{0, Sums, Add, Add | Sums} {
+				if flags&Add != 0 && (!s.ByteWords() || form == byteMax) {
+					continue
+				}
 				if flags == 0 && s.ByteSums() && form != byteMax {
 					continue
 				}
@@ -71,6 +78,13 @@ func TestByteTiles(t *testing.T) {
 				tile.runBytes(blocks, pixels, form)
 				want := slices.Clone(y)
 				clear(y)
+				if s.ByteWords() && form != byteMax {
+					wide := make([]int16, blocks*k*weights+1)
+					for i := range wide {
+						wide[i] = int16(*(*int8)(unsafe.Add(tile.W, i)))
+					}
+					tile.W, tile.WBlock = unsafe.Pointer(&wide[0]), 2*tile.WBlock
+				}
 				f(tile)
 				if !slices.Equal(y, want) {
 					t.Errorf("%s %s %dx%d k=%d flags %d:\n%v\n%v", s.Name, name, blocks, pixels, k, flags, y, want)
@@ -204,7 +218,7 @@ func BenchmarkByteTile(b *testing.B) {
 		for blocks := 1; s.BytePixels(blocks) > 0; blocks++ {
 			for _, k := range []int{8, 36, 144} {
 				pixels := s.BytePixels(blocks)
-				tile, _ := randomByteTile(r, blocks, pixels, k, flags, 64)
+				tile, _ := randomByteTile(r, blocks, pixels, k, flags, 128) // room for words
 				off := make([]int, k)
 				x := randomBytes(r, 64*1024)
 				for i := range off {
@@ -225,7 +239,7 @@ func BenchmarkByteTile(b *testing.B) {
 			if pixels == 0 {
 				continue
 			}
-			tile, _ := randomByteTile(r, 1, pixels, 3, flags, 128)
+			tile, _ := randomByteTile(r, 1, pixels, 3, flags, 256)
 			tile.Dist = 16
 			b.Run(fmt.Sprintf("%s/depthwise3x3x%d", s.Name, pixels), func(b *testing.B) {
 				start := time.Now()
