@@ -5,7 +5,7 @@ SHELL       := bash
 GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test check golden generate schemas conformance differential cases mutants random-graphs accept accept-ci fuzz arm64 bench bench-ptq bench-quantize bench-parity bench-ort bench-ort-int8 bench-mux testmodels bench-torch bench-train bench-bitpruning ort module clean
+.PHONY: build test check golden generate schemas conformance differential cases mutants random-graphs accept accept-ci fuzz arm64 bench bench-ptq bench-quantize bench-parity bench-ort bench-ort-int8 bench-levels bench-mux testmodels bench-torch bench-train bench-bitpruning ort module clean
 
 build: ## build the one static binary, bin/thriftc
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/thriftc ./cmd/thriftc
@@ -131,6 +131,10 @@ bench-ort: ort ## thriftc against ONNX Runtime in turn on real models, into docs
 bench-ort-int8: ort ## the same on quantised models, into docs/results/ort-int8.md
 	$(BENCH_ORT) -bench-ort int8 -bench-ort-out $(CURDIR)/$(call ORT_RESULTS,int8)
 	@tail -n 1 $(call ORT_RESULTS,int8)
+
+bench-levels: ## every model beside the checkout with integers, with quantised floats and without quantisers in turn, into docs/results/levels.md; QUICK=1 for less, ONLY=: a part
+	$(GO) test -count=1 -timeout 60m -run 'TestBenchLevels$$' ./cmd/thriftc $(if $(QUICK),-bench-ort-quick) $(if $(ONLY),-bench-levels-only $(ONLY)) -bench-levels $(CURDIR)/docs/results/levels.md
+	@tail -n 1 docs/results/levels.md
 
 bench-mux: ort ## ResNet-20 with one weight per kernel slice against its dense twin and ONNX Runtime, into docs/results/mux.md; QUICK=1 for less
 	$(GO) test -count=1 -timeout 60m -run 'TestBenchMux$$' ./cmd/thriftc $(if $(QUICK),-bench-ort-quick) -bench-mux $(CURDIR)/docs/results/mux.md
