@@ -4,7 +4,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -90,7 +89,8 @@ func randomGraph(t *testing.T, server *ort.Server, seed uint64, dir string) erro
 	if err := onnx.Write(float, g, onnx.QDQ, onnxio.WriteOptions{}); err != nil {
 		return fmt.Errorf("writing: %w", err)
 	}
-	if err := againstORT(t, server, float, dir, 1e-4, math.Inf(1), optimised); err != nil {
+	// 60 dB: where large numbers cancel, sums in another order differ by more than 1e-4 of what is left.
+	if err := againstORT(t, server, float, dir, 1e-4, 60, optimised); err != nil {
 		return fmt.Errorf("float: %w", err)
 	}
 	way := ways[seed%uint64(len(ways))]
@@ -118,12 +118,16 @@ func randomGraph(t *testing.T, server *ort.Server, seed uint64, dir string) erro
 	return nil
 }
 
-// padsMaxPool reports a Pad right before a MaxPool. ONNX Runtime 1.31.1's optimiser makes the
+// padsMaxPool reports a Pad right before a MaxPool, but for what the optimiser removes. ONNX Runtime 1.31.1's optimiser makes the
 // zeros of such a Pad the padding of the MaxPool, which never wins, or refuses the sum of both
 // (findings/ort-pad-maxpool.sh).
 func padsMaxPool(g *ir.Graph) bool {
 	for _, n := range g.Nodes {
-		if n.Op.Name == "MaxPool" && n.In[0].Def != nil && n.In[0].Def.Op.Name == "Pad" {
+		d := n.In[0].Def
+		for d != nil && (d.Op.Name == "Identity" || d.Op.Name == "Dropout") {
+			d = d.In[0].Def
+		}
+		if n.Op.Name == "MaxPool" && d != nil && d.Op.Name == "Pad" {
 			return true
 		}
 	}
