@@ -79,7 +79,7 @@ ort: ## install ONNX Runtime, which the tests hold our files against
 	  echo "*** npm is not installed: what needs ONNX Runtime is NOT checked ***" >&2; \
 	fi
 
-conformance: ## the official ONNX suites and real models, a table for each; needs their files beside the checkout
+conformance: ort ## the official ONNX suites and real models, a table for each; needs their files beside the checkout
 	$(GO) test -count=1 -v ./ir/onnxio/conformance | grep -v -e '--- PASS' -e '=== ' ; exit $${PIPESTATUS[0]}
 
 DIFF_NODES ?= 200
