@@ -16,6 +16,7 @@ import (
 
 	"github.com/thriftc/thriftc/backends/interp"
 	"github.com/thriftc/thriftc/backends/onnx"
+	"github.com/thriftc/thriftc/internal/bench"
 	"github.com/thriftc/thriftc/internal/dataset"
 	"github.com/thriftc/thriftc/internal/report"
 	"github.com/thriftc/thriftc/internal/train"
@@ -52,6 +53,7 @@ type CompressOptions struct {
 	CalibSamples *int     // how many samples of Data calibrate: at least 1
 	Format       string   // how quantisers are written: qdq, qcdq or qonnx
 	Opset        *int     // to write; 0: 17, or what the model needs
+	Batch        *int     // samples that the written model computes at once; 0: as the model says
 	Seed         *uint64  // of all randomness
 
 	TimeBudget time.Duration // for the whole run: training is planned to fit; 0: none
@@ -119,6 +121,7 @@ func (o *CompressOptions) makeRecipe() (*recipe, []passes.Step, error) {
 	r.CalibSamples = cmp.Or(r.CalibSamples, DefaultCalibSamples)
 	override(&r.CalibSamples, o.CalibSamples)
 	override(&r.Opset, o.Opset)
+	override(&r.Batch, o.Batch)
 	override(&r.Seed, o.Seed)
 	if o.MaxDrop != nil {
 		r.MaxDrop = o.MaxDrop
@@ -139,6 +142,9 @@ func (o *CompressOptions) makeRecipe() (*recipe, []passes.Step, error) {
 	}
 	if r.Opset != 0 && (r.Opset < onnxio.MinWriteOpset || r.Opset > onnxio.MaxWriteOpset) {
 		errs = append(errs, fmt.Errorf("--opset %d cannot be written (%d to %d can)", r.Opset, onnxio.MinWriteOpset, onnxio.MaxWriteOpset))
+	}
+	if r.Batch < 0 || r.Batch > 1<<20 {
+		errs = append(errs, fmt.Errorf("--batch %d: expected 1 to %d", r.Batch, 1<<20))
 	}
 	if r.MaxDrop != nil && !(*r.MaxDrop >= 0) {
 		errs = append(errs, fmt.Errorf("--max-drop %v is not a number of points ≥ 0", *r.MaxDrop))
@@ -298,13 +304,23 @@ func Compress(ctx context.Context, model string, o CompressOptions) (*Result, er
 		return nil, err
 	}
 	defer out.close()
-	found := &search{dir: o.Output, format: onnx.Format(rec.Format), opset: rec.Opset, log: log, start: start}
+	if rec.Batch > 0 { // asked before the work, done behind it: passes take batches of their own
+		if _, err := bench.FixBatch(m.Graph, rec.Batch); err != nil {
+			return nil, fmt.Errorf("--batch %d: %w", rec.Batch, err)
+		}
+	}
+	found := &search{dir: o.Output, format: onnx.Format(rec.Format), opset: rec.Opset, batch: rec.Batch, log: log, start: start}
 	after, err := o.compressGraph(ctx, m.Graph, rec, steps, data, found, rep)
 	if err != nil {
 		if found.best != nil && errors.Is(err, context.Canceled) {
 			log.Info("interrupted; the best model so far is in " + o.Output + ", and the same command with --resume goes on")
 		}
 		return nil, err
+	}
+	if rec.Batch > 0 {
+		if after, err = bench.FixBatch(after, rec.Batch); err != nil {
+			return nil, fmt.Errorf("--batch %d: %w", rec.Batch, err)
+		}
 	}
 	w := artefact{
 		measurer: measurer{eval: data.eval, threads: o.Threads, rep: rep, progress: o.Progress}, out: out, rec: rec, start: start,

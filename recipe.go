@@ -22,6 +22,7 @@ type recipe struct {
 	Version      int      `yaml:"thriftc"`                 // schema version: 1
 	Passes       []string `yaml:"passes,omitempty"`        // one pass with its options each, in order
 	Format       string   `yaml:"format,omitempty"`        // qdq, qcdq or qonnx
+	Batch        int      `yaml:"batch,omitempty"`         // samples that the written model computes at once; 0: as the model says
 	Opset        int      `yaml:"opset,omitempty"`         // of the written model; 0: as low as the model allows, at least 17
 	Seed         uint64   `yaml:"seed"`                    // of all randomness
 	CalibSamples int      `yaml:"calib_samples,omitempty"` // how many samples calibrate

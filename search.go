@@ -19,6 +19,7 @@ import (
 
 	"github.com/thriftc/thriftc/backends/onnx"
 	"github.com/thriftc/thriftc/internal/atomicfile"
+	"github.com/thriftc/thriftc/internal/bench"
 	"github.com/thriftc/thriftc/internal/report"
 	"github.com/thriftc/thriftc/ir"
 	"github.com/thriftc/thriftc/ir/onnxio"
@@ -44,6 +45,7 @@ type search struct {
 	dir    string
 	format onnx.Format
 	opset  int
+	batch  int     // 0: as the model says
 	least  float64 // held-out accuracy that the best should have, 0 to 1; 0: any
 	log    *slog.Logger
 	start  time.Time
@@ -176,7 +178,14 @@ func (s *search) offer(c passes.Candidate) error {
 	}
 	s.least = c.Least / 100
 	if e.Best = s.better(&e, s.best); e.Best {
-		if err := onnx.Write(filepath.Join(s.dir, modelFile), c.Graph, s.format, onnxio.WriteOptions{Opset: s.opset}); err != nil {
+		g := c.Graph
+		if s.batch > 0 {
+			var err error
+			if g, err = bench.FixBatch(g, s.batch); err != nil {
+				return err
+			}
+		}
+		if err := onnx.Write(filepath.Join(s.dir, modelFile), g, s.format, onnxio.WriteOptions{Opset: s.opset}); err != nil {
 			return err
 		}
 		best := e

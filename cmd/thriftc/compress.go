@@ -13,12 +13,12 @@ import (
 )
 
 type compressOptions struct {
-	lib                 thriftc.CompressOptions
-	passes, format      string
-	opset, calibSamples int
-	maxDrop             float64
-	seed                uint64
-	asJSON              bool
+	lib                        thriftc.CompressOptions
+	passes, format             string
+	opset, calibSamples, batch int
+	maxDrop                    float64
+	seed                       uint64
+	asJSON                     bool
 }
 
 func newCompress() *cobra.Command {
@@ -76,6 +76,7 @@ written all the same and the exit code is 4.`,
 	f.Float64("target-bops", 0, "learn bit lengths: bit operations of one image")
 	f.Float64Var(&o.maxDrop, "max-drop", 0, "budget: top-1 may drop by this many percentage points")
 	f.StringVar(&o.format, "format", "qdq", "how quantisers are written: qdq, qcdq or qonnx")
+	f.IntVar(&o.batch, "batch", 0, "samples that the written model computes at once, where its inputs leave that open or can be changed; 0 means as the model says")
 	f.IntVar(&o.opset, "opset", 0, "opset to write; 0 means 17, or what the model needs")
 	f.Uint64Var(&o.seed, "seed", 0, "of all randomness")
 	f.StringVar(&o.lib.DumpDir, "dump-dir", "", "folder for the graph after every pass")
@@ -102,6 +103,7 @@ func (o *compressOptions) compress(c *cobra.Command, model string) error {
 	if c.Flags().Changed("format") {
 		lib.Format = o.format
 	}
+	lib.Batch = ifGiven(c, "batch", &o.batch)
 	lib.Opset = ifGiven(c, "opset", &o.opset)
 	lib.CalibSamples = ifGiven(c, "calib-samples", &o.calibSamples)
 	lib.MaxDrop = ifGiven(c, "max-drop", &o.maxDrop)

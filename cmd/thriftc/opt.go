@@ -15,6 +15,7 @@ import (
 	"github.com/thriftc/thriftc/backends/interp"
 	"github.com/thriftc/thriftc/backends/onnx"
 	"github.com/thriftc/thriftc/internal/atomicfile"
+	"github.com/thriftc/thriftc/internal/bench"
 	"github.com/thriftc/thriftc/internal/dataset"
 	"github.com/thriftc/thriftc/ir"
 	"github.com/thriftc/thriftc/ir/onnxio"
@@ -24,14 +25,14 @@ import (
 )
 
 type optOptions struct {
-	passes, output, data  string
-	format                string
-	opset, calibSamples   int
-	seed                  uint64
-	threads               int
-	dumpDir, check        string
-	startAfter, stopAfter string
-	stats, time, asJSON   bool
+	passes, output, data       string
+	format                     string
+	opset, calibSamples, batch int
+	seed                       uint64
+	threads                    int
+	dumpDir, check             string
+	startAfter, stopAfter      string
+	stats, time, asJSON        bool
 }
 
 func newOpt() *cobra.Command {
@@ -54,6 +55,7 @@ to the folder named by --dump-dir, or beside OUT.`,
 	f.StringVar(&o.data, "data", "", "data description for passes that calibrate")
 	f.IntVar(&o.calibSamples, "calib-samples", thriftc.DefaultCalibSamples, "how many samples calibrate")
 	f.StringVar(&o.format, "format", "qdq", "how quantisers are written to .onnx: qdq, qcdq or qonnx")
+	f.IntVar(&o.batch, "batch", 0, "samples that the written graph computes at once; 0 means as the model says")
 	f.IntVar(&o.opset, "opset", 0, "opset of a written .onnx; 0 means 17, or what the model needs")
 	f.Uint64Var(&o.seed, "seed", 0, "of all randomness")
 	f.StringVar(&o.dumpDir, "dump-dir", "", "folder for the graph after every pass")
@@ -127,6 +129,14 @@ func runOpt(c *cobra.Command, in string, o *optOptions) error {
 		}
 	} else if o.stats || o.time {
 		printSteps(c.ErrOrStderr(), res, o)
+	}
+	if o.batch != 0 {
+		if o.batch < 0 {
+			return usageError("--batch %d: expected 1 or more", o.batch)
+		}
+		if g, err = bench.FixBatch(g, o.batch); err != nil {
+			return fmt.Errorf("--batch %d: %w", o.batch, err)
+		}
 	}
 	return writeModel(c.OutOrStdout(), o.output, g, o.format, o.opset)
 }

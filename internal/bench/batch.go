@@ -70,6 +70,37 @@ func WithBatch(g *ir.Graph, n int, dims map[string]int) (*ir.Graph, error) {
 	return out, nil
 }
 
+// FixBatch returns a copy of g that computes n samples at once and says so: a first dimension
+// of an input that is a symbol becomes n, other dimensions stay. A model that was written for
+// another fixed batch is changed where that is possible. What cannot be had is a *SizeError.
+func FixBatch(g *ir.Graph, n int) (*ir.Graph, error) {
+	bound := map[string]int{}
+	fixed := 0
+	var errs []error
+	for _, v := range g.Inputs {
+		switch {
+		case v.Type.Unranked || len(v.Type.Dims) > 0 && !v.Type.Dims[0].Known() && v.Type.Dims[0].Sym == "":
+			errs = append(errs, fmt.Errorf("input %q is %v: its first dimension has no name by which it could be set", v.Name, v.Type))
+		case len(v.Type.Dims) == 0:
+		case v.Type.Dims[0].Known():
+			fixed = max(fixed, v.Type.Dims[0].N)
+		default:
+			bound[v.Type.Dims[0].Sym] = n
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, &SizeError{err}
+	}
+	if len(bound) > 0 || fixed == n {
+		return ir.Bind(g, bound)
+	}
+	out, err := rebatch(g, fixed, n)
+	if err != nil {
+		return nil, &SizeError{fmt.Errorf("the model is written for batches of %d, and could not be changed to %d: %w", fixed, n, err)}
+	}
+	return out, nil
+}
+
 // rebatch changes a model whose inputs have a fixed first dimension, from, to
 // another. Constants that say shapes are changed with it. It fails when not
 // all outputs grow in proportion.
