@@ -88,7 +88,7 @@ func (b *builder) weight(what string, fan int, shape ...int) *ir.Value {
 	w := make([]float32, n)
 	limit := float32(math.Sqrt(3 / float64(fan)))
 	for i := range w {
-		w[i] = limit * (2*b.rng.Float32() - 1)
+		w[i] = limit * (float32(2*b.rng.Float32()) - 1) // exact: two is a power of two
 	}
 	return b.r.Const(fmt.Sprintf("%s_%d", what, b.n+1), tensor.Of(w, shape...))
 }

@@ -169,7 +169,7 @@ func Randomise(g *ir.Graph, seed uint64) (*ir.Graph, error) {
 				x := make([]float32, size)
 				lo, hi := weightRange(n, i, shape)
 				for j := range x {
-					x[j] = lo + (hi-lo)*rnd.Float32()
+					x[j] = lo + float32((hi-lo)*rnd.Float32())
 				}
 				done[v] = r.Const(v.Name, tensor.Of(x, shape...))
 			}

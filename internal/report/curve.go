@@ -120,7 +120,7 @@ func (p *Panel) bars(q *plot.Plot) error {
 		}
 		bars.LineStyle.Width = 0
 		bars.Color = lineColors[i%len(lineColors)]
-		bars.Offset = width*vg.Length(i) - (all-width)/2
+		bars.Offset = vg.Length(width*vg.Length(i)) - (all-width)/2 // exact: halves
 		q.Add(bars)
 		q.Legend.Add(c.Name, bars)
 		most = max(most, slices.Max(c.Y))

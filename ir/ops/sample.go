@@ -155,7 +155,7 @@ func (s *gridSampler) near(c float64, size int) float64 {
 		}
 		c = lo + math.Mod(c-lo, period)
 	}
-	return max(-2*float64(size)-4, min(c, 2*float64(size)+4)) // all zeros, or all the edge, out there
+	return max(float64(-2*size-4), min(c, float64(2*size+4))) // all zeros, or all the edge, out there
 }
 
 // reflection returns where the first mirror stands, and after how much reflections repeat.
